@@ -192,6 +192,10 @@ func TestOptionsOfAConversion(t *testing.T) {
 	h.succeed(h.clone("zstd", "again", options("cluster_size=2M"), size(16*mib)))
 	h.is("again", record.Volume{Format: "qcow2", Capacity: 16 * mib})
 	h.qemu("qemu-io", "-f", "qcow2", "-r", "-c", "read -P 0 8M 8M", h.path("again"))
+	h.qemu("qemu-img", "bitmap", "--add", h.path("again"), "changes")
+	if j := h.succeed(h.clone("again", "bare", format("raw"))); !mentions(j.Warnings, "bitmaps") {
+		t.Errorf("it warns of %q", j.Warnings)
+	}
 	h.succeed(h.clone("zstd", "all", format("raw"), options("preallocation=falloc")))
 	h.hasHash("all", h.hash("text"))
 	h.succeed(h.clone("zstd", "full", options("preallocation=falloc")))

@@ -119,6 +119,9 @@ func TestCopyOfAnEncryptedContentInClearIsWarnedOf(t *testing.T) {
 	h.succeed(h.hand("disk", h.holding("content", content), asRaw))
 	h.succeed(h.rekey("disk", field("opened_by", "disks")))
 	h.runs(0, "", "vol", "clone", "pool/disk", "pool/linked", "--linked", "--secret", "next")
+	h.runs(record.ExitUsage, "would be in clear", "vol", "clone", "pool/linked", "pool/x", "--format", "qcow2", "-O", "cluster_size=128K")
+	h.runs(record.ExitUsage, "would be in clear", "vol", "clone", "pool/linked", "pool/x", "--format", "qcow2")
+	h.runs(0, "volume \"pool/linked\" is encrypted, and what is downloaded is not", "vol", "download", "pool/linked", filepath.Join(h.dir, "clear"), "--as", "raw")
 	h.opensAtOnce("linked") // as what it stands on
 	h.seals("linked", "next", content)
 	out := h.runs(0, "", "vol", "clone", "pool/disk", "pool/x", "--secret", "next", "--dry-run", "-o", "json")

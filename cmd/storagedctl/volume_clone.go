@@ -16,7 +16,8 @@ func (t *tool) cloneVerb() *cli.Command {
 			"image of another --size or one that stands on others, what a virtual machine sees is copied instead. Either\n" +
 			"copy needs no other volume. With --linked it is an empty image that stands on VOL, made at once; VOL can\n" +
 			"grow from then on, but is not written to, moved or deleted while others stand on it. A capacity in a format\n" +
-			"other than raw consists of sectors of 512 bytes: it is rounded up, with zeros, and a warning says so.\n\n" +
+			"other than raw consists of sectors of 512 bytes: it is rounded up, with zeros, and a warning says so.\n" +
+			"The content of an encrypted VOL is copied in clear only in another --format than it has, without --secret.\n\n" +
 			"Examples:\n  storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw\n  storagedctl vol clone images/base.qcow2 images/vm3.qcow2 --linked\n" +
 			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd\n" +
 			"  storagedctl vol clone images/vm1.raw images/vm1.luks --format luks --secret disks",

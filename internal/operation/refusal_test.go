@@ -17,10 +17,16 @@ func TestRefusalsNameAWay(t *testing.T) {
 		changes []change
 		want    string
 	}{
-		{&operation.CloneRequest{Name: "new", Size: 1024}, []change{luks, relative}, "secret=disks encrypts the copy too; format=raw makes one that is not encrypted"},
-		{&operation.CloneRequest{Name: "new", Size: 1024}, []change{qcow2, encrypted}, "secret=s encrypts the copy too; format=qcow2 makes one that is not encrypted"},
-		{&operation.CloneRequest{Name: "new", Options: compressed}, []change{qcow2, encrypted}, "format=qcow2 makes one that is not encrypted"},
-		{&operation.CloneRequest{Name: "new", Options: map[string]string{"cipher_alg": "aes-128"}}, []change{luks}, "secret=disks encrypts the copy too"},
+		{&operation.CloneRequest{Name: "new", Size: 1024}, []change{luks, relative}, "secret=disks encrypts the copy too; format=raw, without options, makes one that is not encrypted"},
+		{&operation.CloneRequest{Name: "new", Size: 1024}, []change{qcow2, encrypted}, "secret=s encrypts the copy too; format=raw, without options, makes one that is not encrypted"},
+		{&operation.CloneRequest{Name: "new", Options: compressed}, []change{qcow2, encrypted}, "format=raw, without options, makes one that is not encrypted"},
+		{&operation.CloneRequest{Name: "new", Options: map[string]string{"cipher_alg": "aes-128"}}, []change{luks}, "secret=disks encrypts the copy too; format=raw, without options, makes one that is not encrypted"},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2", Options: map[string]string{"cluster_size": "4K"}}, []change{qcow2, encrypted}, "secret=s encrypts the copy too; format=raw, without options, makes one that is not encrypted"},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2"}, []change{qcow2, relative, onSealed}, "secret=SECRET encrypts the copy too; format=raw, without options, makes one that is not encrypted"},
+		{&operation.FlattenRequest{}, []change{qcow2, onSealed}, "volume clone images/vm POOL/NAME format=qcow2 secret=SECRET makes a volume of its content that is encrypted, and needs no other"},
+		{&operation.RebaseRequest{Backing: "vm"}, []change{qcow2, onSealed}, "volume clone images/vm POOL/NAME format=qcow2 secret=SECRET makes a volume of its content that is encrypted, and needs no other"},
+		{&operation.CloneRequest{Name: "new", Linked: true}, []change{qcow2, onSealed}, "a new volume that stands on it needs a secret: secret=SECRET"},
+		{&operation.CreateRequest{Name: "new", Format: "qcow2", Backing: "vm"}, []change{qcow2, onSealed}, "a new volume that stands on it needs a secret: volume create POOL/NAME backing=vm format=qcow2 secret=SECRET"},
 		{&operation.CloneRequest{Name: "new", Reflink: "always"}, []change{apart}, "reflink=auto copies the volume; linked has the new one stand on it"},
 		{&operation.CloneRequest{Name: "new", Size: 50}, nil, "clone it as it is, then cut the clone: volume resize fast/new 50 shrink"},
 		{&operation.CloneRequest{Name: "new", Format: "vmdk", Secret: "s"}, nil, "format=luks or format=qcow2"},
@@ -39,6 +45,17 @@ func TestRefusalsNameAWay(t *testing.T) {
 		if !ok || refusal.Hint.String() != c.want {
 			t.Errorf("%T%+v: %v, with %q; not %q", c.request, c.request, err, refusal.Hint, c.want)
 		}
+	}
+}
+
+// onSealed has the volume stand on one that is encrypted, and be in clear itself.
+func onSealed(k *operation.Known) {
+	below := []operation.Layer{{Volume: operation.Volume{Pool: "images", Name: "middle"}}, {Volume: operation.Volume{Pool: "images", Name: "sealed"}, Secret: "s"}}
+	k.Chain = func() (operation.Chain, error) {
+		return operation.Chain{Of: operation.ChainOfVolume, Layers: below}, nil
+	}
+	k.Under = func(pool, volume string) (operation.Chain, error) {
+		return operation.Chain{Of: operation.ChainOfNew, Layers: append([]operation.Layer{{Volume: operation.Volume{Pool: pool, Name: volume}}}, below...)}, nil
 	}
 }
 
@@ -76,6 +93,13 @@ func TestJobsWarnOfWhatComesOutOtherwise(t *testing.T) {
 		{&operation.CloneRequest{Name: "new", Format: "qcow2", Size: 1024}, []change{thousand}, nil},
 		{&operation.CloneRequest{Name: "new"}, []change{thousand}, nil},
 		{&operation.CreateRequest{Name: "new", Format: "qcow2", Capacity: 1000}, nil, []string{rounds}},
+		{&operation.CloneRequest{Name: "new", Format: "raw"}, []change{qcow2, encrypted}, []string{`volume "images/vm" is encrypted, and its copy is not`}},
+		{&operation.CloneRequest{Name: "new", Format: "raw"}, []change{qcow2, onSealed}, []string{`volume "images/sealed" is encrypted, and its copy is not`}},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2", Size: 1024, Secret: "s"}, []change{qcow2, onSealed}, nil},
+		{&operation.CloneRequest{Name: "new", Format: "qcow2"}, []change{qcow2, encrypted}, nil}, // its file is copied
+		{&operation.DownloadRequest{As: record.AsRaw}, []change{qcow2, encrypted}, []string{`volume "images/vm" is encrypted, and what is downloaded is not`}},
+		{&operation.DownloadRequest{As: record.AsFile}, []change{qcow2, encrypted}, nil},
+		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "qcow2", Capacity: 1024}, FromFormat: "luks", FromSecret: "s", Data: operation.Data{Form: operation.FileForm}}, nil, []string{"the content is encrypted, and the new volume is not"}},
 		{&operation.CreateRequest{Name: "new", Format: "qcow2", Capacity: 1024}, nil, nil},
 		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "qcow2"}, FromFormat: "raw", Length: n(1000)}, nil, []string{rounds}},
 		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new"}, Length: n(1000)}, nil, nil},

@@ -2,7 +2,6 @@ package operation
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,9 +95,7 @@ func (o *Clone) Warnings(on record.Volume) []string {
 	if o.To == "" || o.Linked {
 		return all
 	}
-	if on.Secret != "" && o.NewSecret == "" {
-		all = append(all, fmt.Sprintf("volume %s is encrypted, and its copy is not", record.Quoted(on.Pool, on.Name)))
-	}
+	all = append(all, exposed(on, o.Chain, o.NewSecret, "its copy")...)
 	return append(all, losesInternal(on, notCopied)...)
 }
 
@@ -267,9 +264,6 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 	}
 	o.Capacity = cmp.Or(r.Size, o.Capacity)
 	err := r.checkShared(k)
-	if err == nil {
-		err = r.checkClear(k)
-	}
 	switch {
 	case err != nil:
 	case r.Linked:
@@ -309,57 +303,19 @@ func (r *CloneRequest) checkShared(k Known) error {
 		WithHint("%s copies the volume; %s has the new one stand on it", record.Do("").With("reflink", "auto"), record.Do("").With("linked"))
 }
 
-// checkClear refuses to write in clear what is encrypted in the source, unless the
-// format to convert it to was named.
-func (r *CloneRequest) checkClear(k Known) error {
-	v := k.Volume
-	switch {
-	case v.Secret == "" || r.Secret != "":
-		return nil
-	case r.Linked:
-		return inClear(v.Pool, v.Name, record.Do("").With("secret", "SECRET"))
-	case r.Format == "" && r.converts(k):
-		return record.Errorf(record.Invalid, "volume %s is encrypted, and its copy would be in clear: what is copied is the content, and not the file", record.Quoted(v.Pool, v.Name)).
-			WithHint("%s", r.encryptsOrNot(v))
-	}
-	return nil
-}
-
-// encryptsOrNot says how a copy of the content of a volume that is encrypted can be made:
-// encrypted too, or in clear. What is compressed cannot be the former, and what has options
-// of a format that always encrypts not the latter.
-func (r *CloneRequest) encryptsOrNot(v record.Volume) record.Hint {
-	encrypted := record.Hintf("%s encrypts the copy too", record.Do("").With("secret", v.Secret))
-	clear := v.Format
-	if v.Format == Encrypted[0] {
-		clear = record.FormatRaw
-	}
-	inClear := record.Hintf("%s makes one that is not encrypted", record.Do("").With("format", clear))
-	switch {
-	case r.Options[Compression] != "":
-		return inClear
-	case len(r.Options) > 0 && clear != v.Format:
-		return encrypted
-	}
-	return record.Hintf("%s; %s", encrypted, inClear)
-}
-
-// inClear refuses an image that would not be encrypted, and stand on one that is.
-func inClear(pool, volume string, with record.Call) error {
-	return record.Errorf(record.Unsupported, "volume %s is encrypted, and what is written to an image that stands on it would not be", record.Quoted(pool, volume)).
-		WithHint("a new volume that stands on it needs a secret: %s", with)
-}
-
 // convert makes o a copy of the content, which needs no other volume.
 func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 	if r.Reflink == "always" {
 		return record.Errorf(record.Unsupported, "what is converted shares no blocks with its source").
 			WithHint("%s shares all of it", record.Do("").With("linked"))
 	}
-	if err := r.image(k, o, cmp.Or(r.Format, o.Format)); err != nil {
+	if o.Chain, err = k.Chain(); err != nil {
 		return err
 	}
-	if o.Chain, err = k.Chain(); err != nil {
+	if err := r.checkClear(k.Volume, o.Chain); err != nil {
+		return err
+	}
+	if err := r.image(k, o, cmp.Or(r.Format, o.Format)); err != nil {
 		return err
 	}
 	o.Reflink, o.Allocation = "never", quantity.Sum(o.Allocation, k.lacks(o.Chain))
@@ -378,7 +334,14 @@ func (r *CloneRequest) link(k Known, o *Clone) error {
 	if c, ok := record.CreationOf(r.Format); ok && !c.Backing {
 		return record.Errorf(record.Unsupported, "a volume in format %s cannot stand on another", r.Format).WithHint("%s", record.Do("").With("format", linkedFormat))
 	}
-	if err := r.image(k, o, r.Format); err != nil {
+	under, err := k.Under(k.Volume.Pool, k.Volume.Name) // it must be one that can be opened
+	if err == nil {
+		err = standsInClear(k.Volume, under, r.Secret, record.Do("").With("secret", "SECRET"))
+	}
+	if err == nil {
+		err = r.image(k, o, r.Format)
+	}
+	if err != nil {
 		return err
 	}
 	if pre := o.Options[Preallocation]; pre != "" && pre != "off" || o.Options[Compression] != "" {
@@ -388,8 +351,7 @@ func (r *CloneRequest) link(k Known, o *Clone) error {
 	if _, given := o.Options[iterTime]; o.NewSecret != "" && !given && k.IterTime > 0 {
 		o.Options[iterTime] = strconv.FormatInt(k.IterTime, 10)
 	}
-	_, err := k.Under(k.Volume.Pool, k.Volume.Name) // it must be one that can be opened
-	return err
+	return nil
 }
 
 // image says how the copy is made.

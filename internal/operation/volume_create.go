@@ -62,8 +62,13 @@ func (o *Create) Settle() *Settle { return &Settle{Volume: o.Volume, Keep: o.Kee
 // Keys: a content that is converted can have a secret of its own.
 func (o *Create) Keys() []string { return []string{o.FromSecret} }
 
-// Warnings: its capacity may not be as it was asked for.
-func (o *Create) Warnings(record.Volume) []string { return o.warnings }
+// Warnings: its capacity may not be as it was asked for, and what was encrypted be in clear.
+func (o *Create) Warnings(record.Volume) []string {
+	if o.FromSecret == "" || o.Chain.Secret != "" {
+		return o.warnings
+	}
+	return append(slices.Clone(o.warnings), "the content is encrypted, and the new volume is not")
+}
 
 // Effect: it makes a volume.
 func (*Create) Effect() Effect { return Makes }
@@ -229,9 +234,8 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 			return nil, err
 		}
 	}
-	if len(o.Chain.Layers) > 0 && o.Chain.Layers[0].Secret != "" && r.Secret == "" {
-		on := o.Chain.Layers[0]
-		return nil, inClear(on.Pool, on.Name, record.Do("volume.create", "POOL/NAME").With("backing", on.Pool+"/"+on.Name).With("format", "qcow2").With("secret", "SECRET"))
+	if err := standsInClear(record.Volume{}, o.Chain, r.Secret, record.Do("volume.create", "POOL/NAME").With("backing", r.Backing).With("format", linkedFormat).With("secret", "SECRET")); err != nil {
+		return nil, err
 	}
 	o.Chain.Secret = r.Secret
 	allocation := r.Allocation.of(o.Capacity)

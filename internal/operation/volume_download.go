@@ -72,7 +72,10 @@ func (o *Download) Receive(fd int) { o.To = descriptor(fd) }
 
 // Warnings tell what is not in it.
 func (o *Download) Warnings(on record.Volume) []string {
-	if on.Backing == "" || o.opens(o.Format) {
+	if o.opens(o.Format) {
+		return exposed(on, o.Chain, "", "what is downloaded")
+	}
+	if on.Backing == "" {
 		return nil
 	}
 	return []string{fmt.Sprintf("volume %s stands on %q, which is not part of what is downloaded: it is of use only together with that",

@@ -123,6 +123,9 @@ func (*FlattenRequest) Plan(k Known) (Operation, error) {
 		return nil, err
 	}
 	chain, err := k.Chain()
+	if err == nil {
+		err = k.takesInClear(chain)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -184,8 +184,14 @@ func (r *RebaseRequest) Plan(k Known) (Operation, error) {
 		if o.Chain, err = k.Chain(); err != nil {
 			return nil, err
 		}
+		if err := k.takesInClear(o.Chain); err != nil {
+			return nil, err
+		}
 		o.Capacity, o.Allocation = k.Volume.Capacity, k.lacks(o.Chain)
 	}
 	o.Onto, err = k.Under(pool, name)
+	if err == nil && !r.Unsafe { // which puts back what was, and writes nothing
+		err = standsInClear(record.Volume{}, o.Onto, k.Volume.Secret, k.cloneIn(linkedFormat).With("secret", "SECRET"))
+	}
 	return o, err
 }

@@ -153,6 +153,9 @@ func createVolFrom(c *call, a wire.VolCreateFromArgs) (xdr.Value, error) {
 	if a.Flags&createMetadata != 0 {
 		r.Format, r.Options = doc.Target.OurFormat(), doc.Target.Options()
 		r.Options["preallocation"] = preallocated(doc)
+		if x := doc.Target.Encryption; x != nil { // its content is copied, and not the file
+			r.Secret = x.Secret()
+		}
 	}
 	r.Rights = doc.Target.Permissions.Rights()
 	r.Pool = p.Name

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"storaged/internal/backends"
 	"storaged/internal/diskio"
@@ -66,6 +67,9 @@ func (w convert) work(ctx context.Context, r *helper.Run) (err error) {
 	}
 	if w.isImage() {
 		w.source = &helper.Source{Stored: w.at.Volume, Disk: w.disk(false)}
+		if err := w.warnOfBitmaps(r); err != nil {
+			return err
+		}
 	}
 	return w.with(ctx, r, false, func(source diskio.Content) error {
 		if err := w.plan(r, source); err != nil {
@@ -80,6 +84,16 @@ func (w convert) work(ctx context.Context, r *helper.Run) (err error) {
 			return err
 		})
 	})
+}
+
+// warnOfBitmaps warns of what tells of an image what has changed in it since a backup: a
+// copy of the content has none of that.
+func (w convert) warnOfBitmaps(r *helper.Run) error {
+	h, err := w.header()
+	if err == nil && slices.Contains(h.Features, "bitmaps") {
+		r.Warn("%q has bitmaps of what has changed since a backup (qemu-img bitmap): the copy has none of them", w.at.Path)
+	}
+	return err
 }
 
 // unmapped are the formats of which QEMU does not tell what is not allocated: their
