@@ -65,6 +65,7 @@ func TestEndOfAJobIsALineOfTheJournal(t *testing.T) {
 			}
 		}
 	}
+	h.runs(record.ExitFailed, "volume.clone pool/other failed", "status", "--check")
 	for line := range strings.Lines(h.log()) {
 		if len(line) < 3 || line[0] != '<' || line[2] != '>' {
 			t.Errorf("a line has no priority: %q", line)

@@ -39,6 +39,7 @@ type fake struct {
 	requests []any
 	held     bool                     // jobs run until somebody ends them
 	stubborn bool                     // and cancel only asks
+	well     bool                     // the daemon has nothing to warn of
 	refuse   map[string]*record.Error // by object
 	fate     func(*record.Job)        // what becomes of a job that is not held
 	created  chan record.Job          // gets each new job
@@ -284,7 +285,7 @@ func (f *fake) Volumes(_ context.Context, filter contract.VolumeFilter) ([]recor
 	defer f.mu.Unlock()
 	var out []record.Volume
 	for _, v := range f.volumes {
-		if (len(filter.Pools) == 0 || slices.Contains(filter.Pools, v.Pool)) && (len(filter.Paths) == 0 || slices.Contains(filter.Paths, v.Path)) {
+		if (len(filter.Pools) == 0 || slices.Contains(filter.Pools, v.Pool)) && (len(filter.States) == 0 || slices.Contains(filter.States, string(v.State))) && (len(filter.Paths) == 0 || slices.Contains(filter.Paths, v.Path)) {
 			out = append(out, v)
 		}
 	}
@@ -544,7 +545,7 @@ func (f *fake) Version() contract.Version {
 func (f *fake) Status(context.Context) (contract.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return contract.Status{
+	st := contract.Status{
 		Drain:   f.drained(),
 		Version: "1.0.0", PID: 99, Started: day, UptimeS: 4340, Socket: "/run/x.sock", State: "ready",
 		Jobs: map[string]int{"running": 2}, Pools: map[string]int{"active": 2}, Recovered: []int64{7, 8},
@@ -555,7 +556,11 @@ func (f *fake) Status(context.Context) (contract.Status, error) {
 		},
 		Confinement: contract.ConfinementStatus{Host: record.Confinement{Level: record.ConfinedPartly, Landlock: 2, Seccomp: true, Capabilities: []string{}, Lacks: []string{"files can be cut"}}, Minimum: record.NotConfined},
 		Warnings:    []string{"low on space"}, Paths: map[string]string{"state": "/var/lib/storaged"},
-	}, nil
+	}
+	if f.well {
+		st.Warnings, st.Helpers = []string{}, []contract.HelperStatus{}
+	}
+	return st, nil
 }
 
 func (f *fake) Capabilities() []record.Capabilities {

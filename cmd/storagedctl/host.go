@@ -22,7 +22,17 @@ func (t *tool) hostCommands() []*cli.Command {
 	return []*cli.Command{
 		t.jobListCommand("list", "list the jobs that have not ended (job list)"),
 		t.jobCancelCommand("kill", "kill"),
-		{Name: "status", Usage: "show the state of the daemon", Action: t.reading(status)},
+		{
+			Name: "status", Usage: "show the state of the daemon, and what needs a person", Action: t.reading(status),
+			Description: "What needs a person: trouble with the daemon's records, helpers that cannot be killed, pools that\n" +
+				"are unreachable, degraded or full (less than 5 % left beside what is reserved), volumes that a job\n" +
+				"left incomplete, and jobs that failed and were not done again.\n\n" +
+				"Example: storagedctl status --check --since 1h",
+			Flags: []cli.Flag{
+				&cli.BoolFlag{Name: "check", Usage: "print only what needs a person, and exit with 1 if there is something"},
+				&cli.StringFlag{Name: "since", Value: "1d", Usage: "of jobs those that have failed since `WHEN` (default 1d)"},
+			},
+		},
 		{
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),
 			Description: "Events have numbers: \"seq\" with -o jsonl. A line \"reset\" says that some may be missing before it,\nbecause the daemon was started anew or they are too long ago.\n\n" +
@@ -49,19 +59,24 @@ func (t *tool) completion(c *cli.Context) error {
 }
 
 func status(ctx context.Context, s *session) error {
-	st, err := s.client.Status(ctx)
-	if err != nil {
+	o, err := s.observe(ctx)
+	switch {
+	case err != nil:
 		return err
+	case s.cli.Bool("check"):
+		return s.check(o)
 	}
-	return printOne(s, shape[contract.Status]{
-		columns: []term.Column[contract.Status]{
-			{Name: "state", Cell: func(st contract.Status) string { return st.State }},
-			{Name: "pid", Right: true, Cell: func(st contract.Status) string { return fmt.Sprint(st.PID) }},
-			{Name: "version", Cell: func(st contract.Status) string { return st.Version }},
-			{Name: "uptime", Right: true, Cell: func(st contract.Status) string { return seconds(st.UptimeS) }},
+	return printOne(s, shape[observed]{
+		columns: []term.Column[observed]{
+			{Name: "state", Cell: func(o observed) string { return o.State }},
+			{Name: "pid", Right: true, Cell: func(o observed) string { return fmt.Sprint(o.PID) }},
+			{Name: "version", Cell: func(o observed) string { return o.Version }},
+			{Name: "uptime", Right: true, Cell: func(o observed) string { return seconds(o.UptimeS) }},
+			{Name: "attention", Right: true, Cell: func(o observed) string { return fmt.Sprint(len(o.Attention)) }},
 		},
-		name: func(st contract.Status) string { return st.State }, detail: statusFields,
-	}, st)
+		name:   func(o observed) string { return o.State },
+		detail: func(s *session, o observed) []field { return append(statusFields(s, o.Status), attentionFields(o)...) },
+	}, o)
 }
 
 func statusFields(s *session, st contract.Status) []field {

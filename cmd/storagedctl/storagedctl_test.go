@@ -112,7 +112,7 @@ func TestJSONIsOneDocument(t *testing.T) {
 		"job wait 410 -o json":                            &record.Job{},
 		"pool create n5 --target /srv/n5 -o json":         &record.Job{},
 		"vol wipe images/vm1.raw --dry-run -o json":       &contract.Plan{},
-		"status -o json":                                  &contract.Status{},
+		"status -o json":                                  &observed{},
 		"capabilities -o json":                            &contract.List[any]{},
 	} {
 		out, errs, code := d.run(line)
