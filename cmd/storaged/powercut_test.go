@@ -246,7 +246,11 @@ func (h *cutHost) killed() (gone func()) {
 	return func() {
 		_ = h.daemon.Wait() // says that it was killed
 		for _, fd := range fds {
-			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience/time.Millisecond)); n != 1 {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience/time.Millisecond))
+			for err == unix.EINTR { // by a signal of the runtime's
+				n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience/time.Millisecond))
+			}
+			if n != 1 {
 				h.t.Errorf("a killed helper does not end: %v", err)
 			}
 			unix.Close(fd) // of a process that is gone

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,7 @@ func (d *Disk) Restore(ended func()) {
 	d.unmount()
 	d.run("mount", "-o", "loop", d.image, d.Dir)
 	d.await("unmount the recovered file system", func() error { return unix.Unmount(d.Dir, 0) })
+	d.await("let go of the recovered file system", d.looped)
 	check := checks[d.kind]
 	d.run(testenv.Tool(d.t, check[0]), append(check[1:len(check):len(check)], d.image)...)
 	d.on()
@@ -138,6 +140,19 @@ func (d *Disk) unmount() {
 	for _, dir := range []string{d.Dir, d.fuse} {
 		d.await("unmount "+dir, func() error { return unix.Unmount(dir, 0) })
 	}
+}
+
+// looped is EBUSY while a loop device is on the image. One that a mount has made goes when
+// the file system is gone for good: processes that others have started in the meantime may
+// have its mount in a namespace of their own.
+func (d *Disk) looped() error {
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) == d.image {
+			return unix.EBUSY
+		}
+	}
+	return err
 }
 
 // off is the end, in whatever state the test has left the disk.
