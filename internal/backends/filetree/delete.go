@@ -107,6 +107,9 @@ func (d *poolDir) above() (*os.File, error) {
 // empty makes sure that nothing is in the directory, or with volumes removes
 // them if there is nothing else.
 func (d *poolDir) empty(ctx context.Context, p backends.Pool, withVolumes bool) error {
+	if err := d.awaitDeleted(ctx); err != nil {
+		return err
+	}
 	names, err := d.inhabitants(ctx, withVolumes)
 	switch {
 	case err != nil:

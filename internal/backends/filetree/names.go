@@ -1,9 +1,11 @@
 package filetree
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"storaged/internal/backends"
 	"storaged/internal/record"
@@ -33,6 +35,38 @@ func (d *poolDir) keepsDeleted() bool {
 	var fs unix.Statfs_t
 	err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) })
 	return err == nil && (fs.Type == unix.NFS_SUPER_MAGIC || fs.Type == unix.FUSE_SUPER_MAGIC)
+}
+
+// How long a client of NFS may take to remove a file that was deleted in use, after it was
+// closed: it asks the server when whoever closed it has gone on. And how often it is looked.
+const (
+	removalTime  = 5 * time.Second
+	removalCheck = 50 * time.Millisecond
+)
+
+// awaitDeleted waits for files that were deleted and are about to go. One that somebody
+// has open still stays.
+func (d *poolDir) awaitDeleted(ctx context.Context) error {
+	if !d.keepsDeleted() {
+		return nil
+	}
+	tick := time.NewTicker(removalCheck)
+	defer tick.Stop()
+	for since := time.Now(); ; {
+		left := false
+		err := d.each(ctx, func(e entry) error {
+			left = left || deletedInUse(e.name)
+			return nil
+		})
+		if err != nil || !left || time.Since(since) >= removalTime {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // checkStored is the rule for names of files that hold volumes or snapshots.

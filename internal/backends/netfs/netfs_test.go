@@ -248,7 +248,13 @@ func TestFileDeletedInUseIsNoVolume(t *testing.T) {
 	if err := New().CheckName(entries[0].Name()); err == nil {
 		t.Error("it is a name of a volume")
 	}
+	if err := New().(backends.Deleter).Delete(t.Context(), p, false); !errors.Is(err, backends.ErrNotEmpty) {
+		t.Errorf("deleted with it: %v", err)
+	}
 	f.Close()
+	if err := New().(backends.Deleter).Delete(t.Context(), p, false); err != nil {
+		t.Errorf("when it was closed: %v", err)
+	}
 }
 
 // From a server that is away nothing is unmounted, unless that is forced; and none is
