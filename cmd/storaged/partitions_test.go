@@ -117,8 +117,12 @@ func (h parted) numbers() (all string) {
 // What can be done to volumes can be done to partitions, in tables of both kinds: of DOS the
 // sixth is the second logical one.
 func TestDiskPool(t *testing.T) {
+	t.Parallel()
 	for label, n := range map[string][3]int{"gpt": {1, 2, 9}, "dos": {1, 5, 6}} {
-		t.Run(label, func(t *testing.T) { partitions(newParted(t, label), n[0], n[1], n[2]) })
+		t.Run(label, func(t *testing.T) {
+			t.Parallel()
+			partitions(newParted(t, label), n[0], n[1], n[2])
+		})
 	}
 }
 
@@ -194,8 +198,12 @@ func (h parted) keepsOthers(number int) {
 // At whatever moment a clone is canceled, or its helper or the daemon is killed, the new
 // partition is complete or is not there, and no other is touched.
 func TestPartitionsThroughDeaths(t *testing.T) {
+	t.Parallel()
 	for _, label := range []string{"gpt", "dos"} {
-		t.Run(label, func(t *testing.T) { newParted(t, label).deaths() })
+		t.Run(label, func(t *testing.T) {
+			t.Parallel()
+			newParted(t, label).deaths()
+		})
 	}
 }
 

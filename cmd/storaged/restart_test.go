@@ -95,6 +95,7 @@ func TestSecondDaemonOnTheSameStateIsRefused(t *testing.T) {
 
 // A database of a newer program is refused and left as it is.
 func TestDowngradeIsRefused(t *testing.T) {
+	t.Parallel()
 	h := &host{t: t, dir: t.TempDir(), bin: bin}
 	h.sock = filepath.Join(h.dir, "s")
 	newer := must(os.ReadFile("../../internal/store/testdata/schema-newer.db"))(t)

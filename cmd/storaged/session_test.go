@@ -18,6 +18,7 @@ import (
 const nobody = 65534
 
 func TestSessionModeNeedsNoRoot(t *testing.T) {
+	t.Parallel()
 	testenv.Root(t) // to become somebody else
 	dir := t.TempDir()
 	for d := dir; d != "/tmp" && d != "/"; d = filepath.Dir(d) {
@@ -63,6 +64,7 @@ func TestSessionModeNeedsNoRoot(t *testing.T) {
 // TestForbiddenStateIsExit6 starts a daemon as a user whom the state directory
 // is closed to.
 func TestForbiddenStateIsExit6(t *testing.T) {
+	t.Parallel()
 	testenv.Root(t) // to become somebody else
 	closed := t.TempDir()
 	if err := os.Chmod(closed, 0o700); err != nil {
