@@ -82,6 +82,12 @@ func (d *Draft) needs(policy *confine.Policy) {
 	policy.Capabilities = slices.Concat(policy.Capabilities, naming, writes, gives)
 }
 
+// reopens reports whether a confined process can open all pools of the run anew: it may
+// open directories.
+func (r *Run) reopens() bool {
+	return !slices.ContainsFunc(r.pools, func(p *Pool) bool { return p.directory() == nil })
+}
+
 // kernelFiles are where the kernel tells of itself, of devices and of mounts. Of other
 // processes it shows a confined one nothing but what everybody may see.
 var kernelFiles = []string{"/proc", "/sys/devices", "/sys/dev/block"}

@@ -26,11 +26,14 @@ const beatInterval = 2 * time.Second
 type jobMode struct {
 	conductor
 	dir     ipc.JobDir
+	lock    *os.File
 	sender  *ipc.Sender
 	control *ipc.Control
 	orders  chan ipc.Message // from the reading goroutine, which closes it when none can come any more
 	quit    chan struct{}    // closed to end the reading goroutine
 	reading sync.WaitGroup
+
+	stay bool // the daemon may ask for the task again
 
 	mu       sync.Mutex
 	activity ipc.Activity
@@ -49,15 +52,48 @@ func RunJob(dir ipc.JobDir, version string, t Task) error {
 		return fmt.Errorf("cannot run job %s: %w", dir.Job, err)
 	}
 	defer j.leave()
-	r, ctx := newRun(dir.Job, jobRecords{dir, j, ipc.NewItemFile(dir.Items())}, log)
-	r.view, r.lock, r.private, j.run = j, os.NewFile(ipc.LockFD, "lock"), dir.Runtime, r
+	ctx := j.newRun(log)
 	if err := j.awaitGo(ctx); err != nil {
 		return err
 	}
 	crash.At(crash.Resumed)
-	report := j.conduct(ctx, t)
-	crash.At(crash.Done)
-	return j.conclude(report)
+	for {
+		report := j.conduct(ctx, t)
+		crash.At(crash.Done)
+		stays := j.stay && t.Again != nil && report.Outcome == ipc.Succeeded && j.run.reopens()
+		if err := j.conclude(report, stays); err != nil || !stays || !j.askedAgain() {
+			return err
+		}
+		if t, err = t.Again(); err != nil {
+			return err
+		}
+		ctx = j.newRun(log)
+		j.run.confine = func(Task) error { return nil } // it is, and stays so
+	}
+}
+
+// newRun makes the run of the task that is watched from now on.
+func (j *jobMode) newRun(log hclog.Logger) context.Context {
+	r, ctx := newRun(j.dir.Job, jobRecords{j.dir, j, ipc.NewItemFile(j.dir.Items())}, log)
+	r.view, r.lock, r.private, j.run = j, j.lock, j.dir.Runtime, r
+	return ctx
+}
+
+// askedAgain waits until the daemon asks for the task once more. It gives false when it
+// does not, or when a signal asks to stop.
+func (j *jobMode) askedAgain() bool {
+	for {
+		select {
+		case m, ok := <-j.orders:
+			if _, again := m.(ipc.Again); again || !ok {
+				return again
+			}
+		case s := <-j.signals:
+			if s == syscall.SIGTERM || s == syscall.SIGINT {
+				return false
+			}
+		}
+	}
 }
 
 // joinJob opens the job's files and says hello.
@@ -76,7 +112,7 @@ func joinJob(dir ipc.JobDir, version string, log hclog.InterceptLogger) (*jobMod
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	j := &jobMode{
-		dir: dir, sender: ipc.NewSender(frames), control: control,
+		dir: dir, lock: os.NewFile(ipc.LockFD, "lock"), sender: ipc.NewSender(frames), control: control,
 		orders: make(chan ipc.Message), quit: make(chan struct{}),
 	}
 	j.mode, j.signals, j.frames, j.obey = j, signals, j.orders, j.follow
@@ -112,12 +148,13 @@ func holdLock(dir ipc.JobDir) error {
 }
 
 // read hands on what the daemon orders. With GO it takes a write end of the
-// FIFO, from when on the daemon may die without our noticing.
+// FIFO, from when on the daemon may die without our noticing, unless we may stay: then
+// its death is our end.
 func (j *jobMode) read(log hclog.Logger) {
 	defer close(j.orders)
 	for {
 		f, err := j.control.Next()
-		if _, ok := f.Body.(ipc.Go); ok && err == nil {
+		if g, ok := f.Body.(ipc.Go); ok && err == nil && !g.Stay {
 			err = j.control.Keep()
 		}
 		if err != nil {
@@ -169,7 +206,7 @@ func (j *jobMode) untouched() error {
 
 // start applies what came with GO.
 func (j *jobMode) start(ctx context.Context, g ipc.Go) {
-	j.run.least = g.Confinement
+	j.run.least, j.stay = g.Confinement, g.Stay
 	j.run.throttle.setLimit(g.Limit)
 	if g.Paused {
 		j.run.throttle.pause(ctx) // it is told when the task is conducted
@@ -247,9 +284,9 @@ func (j *jobMode) obeyAll(ctx context.Context) {
 	}
 }
 
-// conclude saves the report and announces it. Success is nothing but a report
-// that is durable.
-func (j *jobMode) conclude(report *ipc.Report) error {
+// conclude saves the report and announces it, and whether we stay. Success is nothing but
+// a report that is durable.
+func (j *jobMode) conclude(report *ipc.Report, stays bool) error {
 	var digest string
 	err := j.persist("result", func() (err error) {
 		digest, err = ipc.SaveReport(j.dir.Result(), report)
@@ -259,7 +296,7 @@ func (j *jobMode) conclude(report *ipc.Report) error {
 		return fmt.Errorf("cannot report the end of job %s: %w", j.dir.Job, err)
 	}
 	crash.At(crash.Saved)
-	j.sender.Send(ipc.Result{Outcome: report.Outcome, Digest: digest})
+	j.sender.Send(ipc.Result{Outcome: report.Outcome, Digest: digest, Stays: stays})
 	return failureOf(report)
 }
 

@@ -52,6 +52,8 @@ type Task struct {
 	Opens  []Opening                               // what it works with
 	Images int                                     // how many children it starts at most that open images
 	Work   func(ctx context.Context, r *Run) error // does it, with nothing but what is open
+
+	Again func() (Task, error) // makes it anew, for who asks for it once more; nil: it is done once
 }
 
 // Run is a task at work, in whichever mode. Its work function plans, goes

@@ -135,6 +135,7 @@ func (Resync) check() error { return nil }
 
 func (WindowCall) check() error { return nil }
 func (Fence) check() error      { return nil }
+func (Again) check() error      { return nil }
 
 func (l Limit) check() error     { return notNegative("rate", l.Rate) }
 func (w WindowAck) check() error { return notNegative("id", w.ID) }

@@ -252,6 +252,7 @@ var kinds = map[Type]struct {
 	TypeResync:     {"RESYNC", into[Resync]},
 	TypeWindowCall: {"WINDOW_CALL", into[WindowCall]},
 	TypeFence:      {"FENCE", into[Fence]},
+	TypeAgain:      {"AGAIN", into[Again]},
 	TypeOutcome:    {"OUTCOME", into[Summary]},
 	TypeItem:       {"ITEM", into[Item]},
 	TypeEnd:        {"END", into[End]},

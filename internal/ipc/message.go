@@ -31,6 +31,7 @@ const (
 	TypeResync     Type = 71
 	TypeWindowCall Type = 72
 	TypeFence      Type = 73
+	TypeAgain      Type = 74
 
 	// In files only, from 129.
 	TypeOutcome Type = 129
@@ -180,6 +181,7 @@ type Warn struct {
 type Result struct {
 	Outcome Outcome `msgpack:"outcome"`
 	Digest  string  `msgpack:"digest"`
+	Stays   bool    `msgpack:"stays"` // the helper waits for AGAIN, and has not ended
 }
 
 // Confined says how far the helper has given up what it could do.
@@ -200,6 +202,9 @@ type Go struct {
 	// Confinement is the least that the helper has to give up before it works: the word of
 	// a level. "" is none.
 	Confinement string `msgpack:"confinement"`
+	// Stay says that a helper which only looks may be asked again: where it can it does not
+	// exit, but says so with its result. It ends with the daemon's end of control.
+	Stay bool `msgpack:"stay"`
 }
 
 // Cancel asks the helper to stop, undo and end.
@@ -229,6 +234,10 @@ type WindowCall struct{}
 // it orders: when it comes, all that was ordered before has come.
 type Fence struct{}
 
+// Again asks a helper that stays to do its task once more, from the beginning. What it has
+// saved is replaced.
+type Again struct{}
+
 // Resync asks the helper to send the last HELLO, PLAN, PHASE, CHECKPOINT,
 // STATE, CONFINED, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.
 type Resync struct{}
@@ -254,3 +263,4 @@ func (WindowAck) Type() Type  { return TypeWindowAck }
 func (Resync) Type() Type     { return TypeResync }
 func (WindowCall) Type() Type { return TypeWindowCall }
 func (Fence) Type() Type      { return TypeFence }
+func (Again) Type() Type      { return TypeAgain }

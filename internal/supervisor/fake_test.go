@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -387,4 +388,32 @@ func (f *fake) query() {
 		f.Finish(ipc.Summary{Outcome: ipc.Failed, Error: &ipc.Error{Code: "not_found", Message: "no such pool", Offset: -1}}, 3)
 	}
 	f.Finish(ipc.Summary{Outcome: ipc.Succeeded, Bytes: 42}, 0)
+}
+
+// queries answers one query after the other with how many it has answered. Argument 0 is a
+// directory that it leaves a file in, 1 what it does when it is asked for the second time:
+// "die", "fail", "lie", "hang", or else it answers.
+func (f *fake) queries() {
+	f.Begin()
+	helpertest.Check(os.WriteFile(filepath.Join(f.Args[0], strconv.Itoa(os.Getpid())), nil, 0o600))
+	for n := int64(1); ; n++ {
+		if n == 2 {
+			f.spoilt(f.Args[1])
+		}
+		f.Answer(ipc.Summary{Outcome: ipc.Succeeded, Bytes: n})
+	}
+}
+
+func (f *fake) spoilt(how string) {
+	switch how {
+	case "die":
+		os.Exit(3)
+	case "fail":
+		f.Finish(ipc.Summary{Outcome: ipc.Failed, Error: &ipc.Error{Code: "permission", Message: "not to be opened", Offset: -1}}, 1)
+	case "lie":
+		f.Say(ipc.Result{Outcome: ipc.Succeeded, Digest: strings.Repeat("0", 64), Stays: true})
+		select {}
+	case "hang":
+		select {}
+	}
 }

@@ -78,6 +78,14 @@ func (h *helper) send(m ipc.Message) error {
 	return ipc.WriteFrame(h.control, ipc.Frame{Seq: h.seq, Body: m})
 }
 
+// hangUp lets a helper that has no write end of its own read end of file.
+func (h *helper) hangUp() {
+	if h.control != nil {
+		h.control.Close() // a FIFO has nothing to lose
+		h.control = nil
+	}
+}
+
 // pid is the process's; 0 when there is none.
 func (h *helper) pid() int {
 	if h.proc == nil {

@@ -45,6 +45,7 @@ var behaviors = map[string]func(*fake){
 	"chatty":             (*fake).chatty,
 	"torn":               (*fake).torn,
 	"query":              (*fake).query,
+	"queries":            (*fake).queries,
 	"noReturn":           (*fake).noReturn,
 	"openWindow":         (*fake).openWindow,
 	"onCall":             (*fake).onCall,

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // queries are the query helpers at work and those whose answer is still good.
 type queries struct {
 	mu      sync.Mutex
-	running map[string]*query // by key
+	running map[string]*query  // by key
+	staying map[string]*asking // helpers that have answered and wait for the next query, by key
 	all     sync.WaitGroup
 }
 
@@ -34,9 +36,10 @@ type query struct {
 
 func (qs *queries) wait() { qs.all.Wait() }
 
-// Query runs a helper that only looks, without a record. There is at most one
+// Query runs a helper that only looks, without a record. There is at most one at work
 // per key at a time, which answers everyone who asks meanwhile and, unless it
-// failed, for one second after; the report is shared and must not be changed. When nobody
+// failed, for one second after; the report is shared and must not be changed. One that can
+// look again waits for the next query a little while, so that none has to be started for it. When nobody
 // waits any more it is killed. A failure that the helper reports is a
 // *record.Error; ctx's error comes as it is. began is a time before the helper
 // looked.
@@ -88,13 +91,23 @@ func (s *Supervisor) joinQuery(key string, argv []string, since time.Time) (*que
 	}
 	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, began: time.Now(), exact: !since.IsZero()}
 	s.queries.running[key] = q
+	if w := s.queries.staying[key]; w != nil && slices.Equal(w.argv, argv) {
+		delete(s.queries.staying, key)
+		w.next <- q // has room for one
+		return q, nil
+	}
 	s.queries.all.Go(func() {
-		q.report, q.err = s.ask(q, argv)
-		q.ended = time.Now()
-		close(q.done)
-		s.queries.expire()
+		for next := q; next != nil; {
+			next = s.ask(next, key, argv)
+		}
 	})
 	return q, nil
+}
+
+// answer is what became of the query, for all who wait.
+func (q *query) answer(report *ipc.Report, err error) {
+	q.report, q.err, q.ended = report, err, time.Now()
+	close(q.done)
 }
 
 // over reports whether the query is of no use to who wants one begun since then.
@@ -142,28 +155,41 @@ func (qs *queries) expire() {
 	}
 }
 
-// ask runs one query helper to its end.
-func (s *Supervisor) ask(q *query, argv []string) (*ipc.Report, error) {
+// ask has a helper answer a query, and those for the same that come soon after it, until it
+// ends. It gives the one that a helper left unanswered which had answered others: another
+// is to, for the pool may have become one that the first could not open.
+func (s *Supervisor) ask(q *query, key string, argv []string) (left *query) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return nil, fmt.Errorf("cannot make an id for a query: %w", err)
+		q.answer(nil, fmt.Errorf("cannot make an id for a query: %w", err))
+		return nil
 	}
 	d := s.launcher.dir(id.String())
 	d.State = d.Runtime // nothing of it is kept
 	h, err := s.launcher.launch(d, argv, given{short: true})
 	if err != nil {
-		return nil, record.Errorf(record.Internal, "the helper could not be started: %v", err)
+		q.answer(nil, record.Errorf(record.Internal, "the helper could not be started: %v", err))
+		return nil
 	}
-	w := &asking{s: s, q: q, h: h}
+	w := &asking{s: s, key: key, argv: argv, h: h, q: q, began: time.Now(), next: make(chan *query, 1)}
 	e := w.attend()
 	h.close()
-	if r, _, err := ipc.LoadReport(d.Result()); err == nil {
+	w.leave()
+	if r, _, err := ipc.LoadReport(d.Result()); err == nil && w.answers == 0 { // else it may be that of an earlier query
 		e.report = r
 	}
 	if err := s.launcher.remove(d); err != nil {
 		s.log.Warn("directory of a query is left behind", "error", err)
 	}
-	return answerOf(e)
+	switch {
+	case w.q == nil:
+	case w.answers > 0 && !w.over:
+		return w.q
+	default:
+		w.q.answer(answerOf(e))
+		s.queries.expire()
+	}
+	return nil
 }
 
 func answerOf(e ending) (*ipc.Report, error) {
@@ -177,19 +203,27 @@ func answerOf(e ending) (*ipc.Report, error) {
 	}
 }
 
-// asking is a query helper at work.
+// asking is a query helper at work, or one that waits for the next query.
 type asking struct {
-	s   *Supervisor
-	q   *query
-	h   *helper
-	end ending
+	s     *Supervisor
+	key   string
+	argv  []string
+	h     *helper
+	q     *query // nil: it waits
+	began time.Time
+	next  chan *query // the query that it is given when it waits
+	alarm *time.Timer
+	end   ending
+
+	answers   int
+	over      bool // nobody waits for what it is at
+	dismissed bool
 }
 
 // attend follows the helper until it and all it started are dead.
 func (w *asking) attend() ending {
-	alarm := time.NewTimer(w.s.times.Hello)
-	defer alarm.Stop()
-	abandoned, stopping := w.q.abandoned, w.s.stopping
+	w.alarm = time.NewTimer(w.s.times.Hello)
+	defer w.alarm.Stop()
 	frames, exited := w.h.frames, w.h.exited()
 	for exited != nil {
 		select {
@@ -199,17 +233,19 @@ func (w *asking) attend() ending {
 				w.kill()
 				continue
 			}
-			w.frame(f, alarm)
+			w.frame(f)
+		case q := <-w.next:
+			w.again(q)
 		case <-exited:
 			exited = nil
-		case <-alarm.C:
+		case <-w.alarm.C:
+			w.late()
+		case <-w.abandoned():
+			w.over = true
 			w.kill()
-			alarm.Reset(w.s.times.KillAgain)
-		case <-abandoned:
-			abandoned = nil
-			w.kill()
-			alarm.Reset(w.s.times.KillAgain)
-		case <-stopping:
+			w.alarm.Reset(w.s.times.KillAgain)
+		case <-w.s.stopping:
+			w.over = true
 			w.kill()
 			w.part()
 			return w.end
@@ -218,6 +254,92 @@ func (w *asking) attend() ending {
 	w.end.exit = w.h.proc.Exit()
 	w.clear()
 	return w.end
+}
+
+// abandoned is closed when nobody waits for the query any more, until that is seen.
+func (w *asking) abandoned() <-chan struct{} {
+	if w.q == nil || w.over {
+		return nil
+	}
+	return w.q.abandoned
+}
+
+// late ends a helper that nobody has asked anything, and kills one that does not end.
+func (w *asking) late() {
+	if w.q == nil && !w.dismissed {
+		w.dismiss()
+		return
+	}
+	w.kill()
+	w.alarm.Reset(w.s.times.KillAgain)
+}
+
+// dismiss has the helper read end of file, unless a query was given to it at this moment.
+func (w *asking) dismiss() {
+	if w.leave(); w.q != nil {
+		w.again(w.q)
+		return
+	}
+	w.dismissed = true
+	w.h.hangUp()
+	w.alarm.Reset(w.s.times.Linger)
+}
+
+// leave takes the helper from those that wait. A query that it was given by then is its own.
+func (w *asking) leave() {
+	qs := &w.s.queries
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	if qs.staying[w.key] == w {
+		delete(qs.staying, w.key)
+	}
+	select {
+	case w.q = <-w.next:
+	default:
+	}
+}
+
+// again has a helper that waited answer a query.
+func (w *asking) again(q *query) {
+	w.q = q
+	w.alarm.Stop()
+	if err := w.h.send(ipc.Again{}); err != nil {
+		w.kill() // another will answer
+	}
+}
+
+// result takes the answer of a helper that stays, and has it wait. One that says
+// something else than its file is killed.
+func (w *asking) result(m ipc.Result) {
+	if !m.Stays || w.q == nil {
+		w.alarm.Reset(w.s.times.Linger)
+		return
+	}
+	report, digest, err := ipc.LoadReport(w.h.dir.Result())
+	if err != nil || digest != m.Digest || report.Outcome != ipc.Succeeded {
+		w.end.fault = record.Errorf(record.Internal, "the helper announced another result than it saved")
+		w.kill()
+		return
+	}
+	q := w.q
+	w.q = nil
+	w.answers++
+	if time.Since(w.began) < w.s.times.QueryAge {
+		w.wait()
+	} else {
+		w.dismiss()
+	}
+	q.answer(report, nil)
+	w.s.queries.expire()
+}
+
+// wait lets the next query for the same be given to the helper.
+func (w *asking) wait() {
+	qs := &w.s.queries
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	qs.staying[w.key] = w // whoever was there waits in vain, and not for long
+	w.alarm.Reset(w.s.times.QueryStay)
 }
 
 // part reaps a helper that was killed because the supervisor stops; one that
@@ -232,13 +354,13 @@ func (w *asking) part() {
 	}
 }
 
-func (w *asking) frame(f ipc.Frame, alarm *time.Timer) {
+func (w *asking) frame(f ipc.Frame) {
 	switch m := f.Body.(type) {
 	case ipc.Hello:
-		alarm.Stop()
+		w.alarm.Stop()
 		proto, err := m.Agree(w.s.speaks)
 		if err == nil {
-			err = w.h.send(ipc.Go{Proto: proto})
+			err = w.h.send(ipc.Go{Proto: proto, Stay: true})
 		}
 		if err != nil {
 			w.end.fault = record.Errorf(record.Internal, "cannot let the helper begin: %v", err)
@@ -247,7 +369,7 @@ func (w *asking) frame(f ipc.Frame, alarm *time.Timer) {
 	case ipc.Log:
 		w.s.log.Debug(m.Text, "query", w.h.dir.Job)
 	case ipc.Result:
-		alarm.Reset(w.s.times.Linger)
+		w.result(m)
 	}
 }
 

@@ -139,3 +139,100 @@ func TestStopEndsQueries(t *testing.T) {
 		t.Errorf("query after stop: %v", err)
 	}
 }
+
+// asked is what a query answers that none before it may have answered.
+func (r *rig) asked(seen, how string) int64 {
+	r.t.Helper()
+	report, _, err := r.sup.QuerySince(r.ctx(), "k", fakeHelper("queries", seen, how), time.Now())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return report.Bytes
+}
+
+func TestHelperThatStaysAnswersTheNextQuery(t *testing.T) {
+	seen := t.TempDir()
+	r := newRig(t, func(tt *Times) { tt.QueryStay = time.Hour })
+	for n := range int64(3) {
+		if got := r.asked(seen, "answer"); got != n+1 {
+			t.Errorf("query %d is answered as number %d", n+1, got)
+		}
+	}
+	if n := runs(t, seen); n != 1 {
+		t.Errorf("%d helpers ran", n)
+	}
+	if got, _, err := r.sup.QuerySince(r.ctx(), "k", fakeHelper("queries", seen, "otherwise"), time.Now()); err != nil || got.Bytes != 1 {
+		t.Errorf("another command line is answered by %+v, %v", got, err)
+	}
+	if err := r.sup.Stop(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range helpertest.Processes(r.cfg.RuntimeDir) {
+		t.Errorf("process %d is left", pid)
+	}
+}
+
+// Whatever keeps a helper from answering once more, another answers.
+func TestQueryThatAHelperCannotAnswerAgainIsAnotherHelpers(t *testing.T) {
+	for _, how := range []string{"die", "fail", "lie"} {
+		seen := t.TempDir()
+		r := newRig(t, func(tt *Times) { tt.QueryStay = time.Hour })
+		for range 2 {
+			if got := r.asked(seen, how); got != 1 {
+				t.Errorf("%s: answered as number %d", how, got)
+			}
+		}
+		if n := runs(t, seen); n != 2 {
+			t.Errorf("%s: %d helpers ran", how, n)
+		}
+	}
+}
+
+func TestAbandonedQueryOfAHelperThatStayedIsKilled(t *testing.T) {
+	r := newRig(t, func(tt *Times) { tt.QueryStay = time.Hour })
+	argv := fakeHelper("queries", t.TempDir(), "hang")
+	if _, _, err := r.sup.Query(r.ctx(), "k", argv); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(r.ctx(), 200*time.Millisecond)
+	defer cancel()
+	if _, _, err := r.sup.QuerySince(ctx, "k", argv, time.Now()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+	r.sup.queries.wait()
+	for _, pid := range helpertest.Processes(r.cfg.RuntimeDir) {
+		t.Errorf("process %d is left", pid)
+	}
+}
+
+// A helper waits for a while, and is used for a while: then it ends by itself.
+func TestHelperThatStaysEndsInTime(t *testing.T) {
+	for name, times := range map[string]func(*Times){
+		"nobody asks": func(tt *Times) { tt.QueryStay, tt.Linger = time.Millisecond, time.Hour },
+		"it is old":   func(tt *Times) { tt.QueryAge, tt.QueryStay, tt.Linger = 0, time.Hour, time.Hour },
+	} {
+		r := newRig(t, times)
+		if _, _, err := r.sup.Query(r.ctx(), "k", fakeHelper("queries", t.TempDir(), "answer")); err != nil {
+			t.Fatal(err)
+		}
+		r.sup.queries.wait()
+		for _, pid := range helpertest.Processes(r.cfg.RuntimeDir) {
+			t.Errorf("%s: process %d is left", name, pid)
+		}
+	}
+}
+
+// However helpers end, those who ask meanwhile get answers.
+func TestQueriesAreAnsweredWhileHelpersComeAndGo(t *testing.T) {
+	seen := t.TempDir()
+	r := newRig(t, func(tt *Times) { tt.QueryStay, tt.QueryAge = 100*time.Microsecond, 50*time.Millisecond })
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 25 {
+				r.asked(seen, "answer")
+			}
+		})
+	}
+	all.Wait()
+}

@@ -71,7 +71,7 @@ func New(cfg Config, st *store.Store, catalog Catalog, hub *events.Hub) *Supervi
 		store: st, catalog: catalog, hub: hub, log: cfg.Log, times: times,
 		launcher: newLauncher(cfg),
 		schedule: schedule.New(cfg.Limits, times.Ageing),
-		queries:  queries{running: map[string]*query{}},
+		queries:  queries{running: map[string]*query{}, staying: map[string]*asking{}},
 		stopping: make(chan struct{}),
 		live:     map[string]*job{}, byNumber: map[int64]*job{}, lists: map[int]map[string]*job{},
 	}

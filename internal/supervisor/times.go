@@ -26,6 +26,8 @@ type Times struct {
 	Ageing     time.Duration
 	RetrySave  time.Duration
 	QueryReuse time.Duration
+	QueryStay  time.Duration
+	QueryAge   time.Duration
 	Prune      time.Duration
 }
 
@@ -77,6 +79,11 @@ func DefaultTimes() Times {
 		// What a query helper found is good for one second: fresh to people, and
 		// a stampede of readers is one helper.
 		QueryReuse: time.Second,
+		// A helper that waits for the next query costs memory, and one that is
+		// started a processor for some 10 ms. Who polls asks once a second.
+		QueryStay: 2 * time.Second,
+		// Who reads headers that strangers made is not trusted for ever.
+		QueryAge: time.Minute,
 		// Records are kept for weeks: an hour more or less is nothing to anybody.
 		Prune: time.Hour,
 	}

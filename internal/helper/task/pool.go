@@ -56,9 +56,13 @@ func PoolRefresh(o *operation.PoolRefresh) (helper.Task, error) {
 		discardLeftovers(ctx, r, p, o.Discard)
 		return refreshPool(ctx, r, p, 0)
 	})
-	if err == nil && len(o.Discard) > 0 {
+	switch {
+	case err != nil:
+	case len(o.Discard) > 0:
 		t.Seeks = true
 		t.Opens[0].(*helper.Pool).Changes = true
+	default:
+		t.Again = func() (helper.Task, error) { return PoolRefresh(o) }
 	}
 	return t, err
 }

@@ -80,7 +80,7 @@ func (h *Helper) Connect() {
 				close(h.Orders)
 				return
 			}
-			if _, ok := m.Body.(ipc.Go); ok {
+			if g, ok := m.Body.(ipc.Go); ok && !g.Stay {
 				Check(h.control.Keep())
 			}
 			h.Orders <- m.Body
@@ -162,6 +162,20 @@ func (h *Helper) Announce(r ipc.Summary) {
 	digest, err := ipc.SaveReport(h.Dir.Result(), &ipc.Report{Summary: r})
 	Check(err)
 	h.Say(ipc.Result{Outcome: r.Outcome, Digest: digest})
+}
+
+// Answer announces the result of a helper that stays, and waits for AGAIN. Without it the
+// helper exits.
+func (h *Helper) Answer(r ipc.Summary) {
+	digest, err := ipc.SaveReport(h.Dir.Result(), &ipc.Report{Summary: r})
+	Check(err)
+	h.Say(ipc.Result{Outcome: r.Outcome, Digest: digest, Stays: true})
+	for m := range h.Orders {
+		if _, again := m.(ipc.Again); again {
+			return
+		}
+	}
+	os.Exit(0)
 }
 
 // SaveTorn saves a result file that is cut.
