@@ -34,9 +34,9 @@ type Times struct {
 // DefaultTimes are the waits with the reason for each.
 func DefaultTimes() Times {
 	return Times{
-		// A helper says HELLO 1 to 3 ms after exec. Ten seconds cover a host
-		// that pages its binary in from a busy disk.
-		Hello: 10 * time.Second,
+		// A helper says HELLO 1 to 3 ms after exec. Ten seconds were not enough for
+		// a host that is starved of processors and pages its binary in meanwhile.
+		Hello: 30 * time.Second,
 		// First rung: what a helper needs at most to notice a cancel, with at
 		// most 64 MiB of dirty data to flush before it looks.
 		CancelAck: 10 * time.Second,

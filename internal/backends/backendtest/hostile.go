@@ -299,15 +299,19 @@ func hostileSettle(r *rig) {
 	r.must(r.deleter().Delete(r.Context(), r.p, false))
 }
 
-// raceTime is long enough for some thousand swaps.
-const raceTime = 1500 * time.Millisecond
+// raceTime is long enough for some thousand swaps, but where a busy host comes to a round in
+// seconds: there is as much again, and again, for the first that is opened.
+const (
+	raceTime  = 1500 * time.Millisecond
+	raceTimes = 20
+)
 
 // hostileRace lets somebody swap one name between a volume and everything else
 // while the driver does its worst with it.
 func hostileRace(r *rig) {
 	canary := r.canary()
 	r.started()
-	enough, late := time.Now().Add(raceTime), time.Now().Add(testenv.Patience(raceTime))
+	enough, late := time.Now().Add(raceTime), time.Now().Add(testenv.Patience(raceTimes*raceTime))
 	var attacker sync.WaitGroup
 	over := make(chan struct{})
 	attacker.Go(func() {
