@@ -96,13 +96,18 @@ func (p *Pacer) Skipped(n int64) {
 	p.account(Moved{Done: n, Durable: n, Light: n})
 }
 
-// Counts are the counts now.
+// Counts are the counts now. At the end all the work is done, also where less was light
+// than was expected: blocks that were never written are a hole only while the page cache
+// has nothing of them, which may change between the measure and the transfer.
 func (p *Pacer) Counts() Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.counts
 	c.Work = c.Durable - p.light + p.light/lightShare
 	c.WorkAll = c.Total - p.lightAll + p.lightAll/lightShare
+	if c.Durable == c.Total {
+		c.WorkAll = c.Work
+	}
 	return c
 }
 

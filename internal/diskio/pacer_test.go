@@ -229,3 +229,18 @@ func TestPhasesCountAfreshButBytesOfTheJobGoOn(t *testing.T) {
 		t.Errorf("counts %+v, want %+v", got, want)
 	}
 }
+
+// What was expected to be light and was not leaves nothing undone.
+func TestAllWorkIsDoneAtTheEnd(t *testing.T) {
+	for _, light := range []int64{0, 40 * mib, 100 * mib} {
+		p := NewPacer()
+		p.Expect(100*mib, 40*mib)
+		if c := p.Counts(); c.Work != 0 || c.WorkAll != 60*mib+40*mib/lightShare {
+			t.Errorf("at the start: %+v", c)
+		}
+		p.account(Moved{Done: 100 * mib, Durable: 100 * mib, Light: light})
+		if c := p.Counts(); c.Work != c.WorkAll || c.Work == 0 {
+			t.Errorf("with %d light: %+v", light, c)
+		}
+	}
+}
