@@ -26,6 +26,7 @@ type Create struct {
 	Resume     bool   `json:"-"`
 
 	warnings []string // of what is other than it was asked for
+	solid    bool     // volumes of the pool have all that they hold, however they are made
 }
 
 var _ interface {
@@ -100,8 +101,13 @@ func (o *Create) Needs() (bytes int64, shareable bool) {
 // nothing is said of the size of its clusters.
 const imageTables = 4096
 
-// Smaller is to allocate less.
-func (*Create) Smaller() record.Hint { return less() }
+// Smaller is to allocate less, where volumes can have less than they hold.
+func (o *Create) Smaller() record.Hint {
+	if o.solid {
+		return elsewhere()
+	}
+	return less()
+}
 
 // Task is allocate.
 func (o *Create) Task() Task {
@@ -227,7 +233,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Create{Volume: k.On, Content: Content{Format: r.Format}, Formatted: Formatted{options}, Rights: r.Rights, Capacity: CapacityIn(r.Format, r.Capacity)}
+	o := &Create{Volume: k.On, Content: Content{Format: r.Format}, Formatted: Formatted{options}, Rights: r.Rights, Capacity: CapacityIn(r.Format, r.Capacity), solid: !k.Can.Sparse}
 	o.warnings = rounded(r.Format, r.Capacity)
 	if r.Backing != "" {
 		if err := o.standOn(k, r.Backing); err != nil {

@@ -254,6 +254,8 @@ func (x *dos) logicals() (list []int) {
 func (x *dos) next(number int) error {
 	last := primaries + len(x.logicals())
 	switch {
+	case number > primaries && x.full() && len(x.chain) == 0:
+		return errors.New("there is no extended partition to hold it, and the four numbers of which one would be that are all taken")
 	case number > primaries && number != last+1:
 		return fmt.Errorf("the next logical partition is number %d", last+1)
 	case number > primaries && last >= primaries+maxLogical:
@@ -262,6 +264,12 @@ func (x *dos) next(number int) error {
 		return errors.New("partitions have numbers from 1 on")
 	}
 	return nil
+}
+
+// full reports whether all of the master boot record's entries are taken.
+func (x *dos) full() bool {
+	all := slotsOf(x.master)
+	return !slices.ContainsFunc(all[:], func(s slot) bool { return s.kind == 0 || s.sectors == 0 })
 }
 
 // recordOf is where the record of a logical partition lies, bytes.

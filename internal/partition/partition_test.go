@@ -125,6 +125,21 @@ func saved(t *testing.T, m *memory, table *Table) *Table {
 	return again
 }
 
+// A logical partition without an extended one needs the number of one for that.
+func TestLogicalPartitionBesideFourPrimaryOnes(t *testing.T) {
+	_, table := newDisk(t, DOS)
+	for number := 1; number <= 4; number++ {
+		if _, err := table.Add(number, Alignment, "job"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, number := range []int{5, 7} {
+		if _, err := table.Add(number, Alignment, "job"); err == nil || !strings.Contains(err.Error(), "all taken") {
+			t.Errorf("%d: %v", number, err)
+		}
+	}
+}
+
 func layoutOf(table *Table) (text string) {
 	for _, p := range table.Partitions {
 		text += fmt.Sprintf("%d %s %d+%d %s %q\n", p.Number, p.Kind, p.Start/512, p.Size()/512, p.Type, p.Mark)
