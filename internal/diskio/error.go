@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -28,10 +30,28 @@ type IOError struct {
 }
 
 func (e *IOError) Error() string {
-	if e.Offset == nowhere {
-		return fmt.Sprintf("%s: %v", e.Op, e.Err)
+	text := fmt.Sprint(e.Err)
+	if n, ok := errors.AsType[unix.Errno](e.Err); ok && ofDevices[n] != "" {
+		text = fmt.Sprintf("%s (%v)", ofDevices[n], e.Err)
 	}
-	return fmt.Sprintf("%s at byte %d: %v", e.Op, e.Offset, e.Err)
+	if e.Offset == nowhere {
+		return fmt.Sprintf("%s: %s", e.Op, text)
+	}
+	return fmt.Sprintf("%s at byte %d: %s", e.Op, e.Offset, text)
+}
+
+// ofDevices are errors that a block device gives where a file system says EIO
+// (blk_errors, block/blk-core.c of Linux), and whose own words are about something else.
+var ofDevices = map[unix.Errno]string{
+	unix.ENODATA: "the device cannot read or write its medium there", unix.EREMOTEIO: "the device reports an error",
+	unix.EILSEQ: "the device finds what protects the data wrong", unix.ENOLINK: "the way to the device is lost",
+	unix.EBADE: "the device is reserved by another host",
+}
+
+// Broken reports whether it is the storage that cannot do what was asked of it.
+func (e *IOError) Broken() bool {
+	n, ok := errors.AsType[unix.Errno](e.Err)
+	return ok && (n == unix.EIO || ofDevices[n] != "")
 }
 
 func (e *IOError) Unwrap() error { return e.Err }

@@ -138,6 +138,9 @@ var codes = []struct {
 }
 
 func codeOf(err error) record.Code {
+	if bad, ok := errors.AsType[*diskio.IOError](err); ok && bad.Broken() {
+		return record.IO
+	}
 	if _, ok := errors.AsType[*backends.BusyError](err); ok {
 		return record.Busy
 	}
