@@ -39,6 +39,7 @@ func kinds() []kind {
 		of("check", operation.NewCheck, task.Check),
 		of("look", operation.NewLook, task.Look),
 		of("upload", operation.NewUpload, task.Upload),
+		of("overwrite", operation.NewOver, task.Overwrite),
 		of("download", operation.NewDownload, task.Download),
 		of("move", operation.NewMove, task.Move),
 		of("flatten", operation.NewFlatten, task.Flatten),

@@ -21,6 +21,7 @@ import (
 func tasks() map[string]func() task.Tasked {
 	all := map[string]func() task.Tasked{
 		"settle":       func() task.Tasked { return operation.NewSettle() },
+		"overwrite":    func() task.Tasked { return operation.NewOver() },
 		"convert":      func() task.Tasked { return operation.NewConvert() },
 		"look":         func() task.Tasked { return operation.NewLook() },
 		"pool-space":   func() task.Tasked { return operation.NewSpace() },

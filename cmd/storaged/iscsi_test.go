@@ -67,6 +67,7 @@ func TestPoolOnATarget(t *testing.T) {
 
 	h.refuses(record.Unsupported)(h.create("san/unit:0:0:5", mib))
 	h.refuses(record.Unsupported)(h.remove(unit0))
+	h.refuses(record.Unsupported, "no volume is made")(h.clone("base", unit0))
 	h.refuses(record.Unsupported)(h.resize(unit0, 32*mib))
 	h.runs(record.ExitUnsupported, "of type iscsi", "vol", "delete", unit0, "--yes")
 

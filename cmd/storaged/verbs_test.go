@@ -82,6 +82,7 @@ var (
 	giveUpAllocation = field("give_up_allocation", true)
 	keepSource       = field("keep_source", true)
 	noReflink        = reflink("never")
+	overwrites       = field("overwrite", true)
 	shrink           = field("shrink", true)
 	skipBusy         = field("skip_busy", true)
 	sparseCopy       = field("sparse", true)

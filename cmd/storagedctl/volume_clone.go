@@ -17,7 +17,9 @@ func (t *tool) cloneVerb() *cli.Command {
 			"copy needs no other volume. With --linked it is an empty image that stands on VOL, made at once; VOL can\n" +
 			"grow from then on, but is not written to, moved or deleted while others stand on it. A capacity in a format\n" +
 			"other than raw consists of sectors of 512 bytes: it is rounded up, with zeros, and a warning says so.\n" +
-			"The content of an encrypted VOL is copied in clear only in another --format than it has, without --secret.\n\n" +
+			"The content of an encrypted VOL is copied in clear only in another --format than it has, without --secret.\n" +
+			"With --overwrite the raw volume NAME is there already, a logical unit of iSCSI say, and its content is lost to what\n" +
+			"a virtual machine sees of VOL, with zeros behind it.\n\n" +
 			"Examples:\n  storagedctl vol clone images/base.raw images/vm1.raw images/vm2.raw\n  storagedctl vol clone images/base.qcow2 images/vm3.qcow2 --linked\n" +
 			"  storagedctl vol clone images/vm4.vmdk images/vm4.qcow2 --format qcow2 -O compression=zstd\n" +
 			"  storagedctl vol clone images/vm1.raw images/vm1.luks --format luks --secret disks",
@@ -29,6 +31,7 @@ func (t *tool) cloneVerb() *cli.Command {
 			optionFlag(),
 			&cli.StringFlag{Name: "reflink", Usage: "share blocks with the source: `auto|always|never`"},
 			&cli.BoolFlag{Name: "sparse", Usage: "leave out blocks of zeros, and reserve no space"},
+			&cli.BoolFlag{Name: "overwrite", Usage: "write it over the content of a volume that is there"}, yesFlag(),
 			&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is a volume of that size already"})...),
 		Action: t.changing(volumeClone),
 	}
@@ -43,7 +46,7 @@ func volumeClone(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	req := operation.CloneRequest{Format: s.cli.String("format"), Secret: s.cli.String("secret"), Linked: s.cli.Bool("linked"), Options: s.options(), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), JobOptions: s.jobOptions()}
+	req := operation.CloneRequest{Format: s.cli.String("format"), Secret: s.cli.String("secret"), Linked: s.cli.Bool("linked"), Options: s.options(), Reflink: s.cli.String("reflink"), Sparse: s.cli.Bool("sparse"), ExistOK: s.cli.Bool("exist-ok"), Overwrite: s.cli.Bool("overwrite"), JobOptions: s.jobOptions()}
 	if n := cmdline.Size(s.cli, "size"); n != nil {
 		req.Size = *n
 	}
@@ -52,6 +55,11 @@ func volumeClone(ctx context.Context, s *session) error {
 	}
 	if err := s.misnamedClones(ctx, source, targets, req); err != nil {
 		return err
+	}
+	if req.Overwrite {
+		if err := s.confirm(ctx, s.losing("overwrites the content of "+named(targets), targets...)); err != nil {
+			return err
+		}
 	}
 	var starts []start
 	for _, target := range targets {
@@ -66,7 +74,7 @@ func volumeClone(ctx context.Context, s *session) error {
 
 // misnamedClones warns of clones whose names end with a format that they will not be in.
 func (s *session) misnamedClones(ctx context.Context, source volumeRef, targets []volumeRef, r operation.CloneRequest) error {
-	if r.Format != "" || r.Linked {
+	if r.Format != "" || r.Linked || r.Overwrite {
 		return nil
 	}
 	v, err := s.client.Volume(ctx, source.pool, source.name)

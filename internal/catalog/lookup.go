@@ -203,6 +203,8 @@ func completes(tx *store.Tx, v *store.Volume) (record.Hint, error) {
 	u, ok := o.(*operation.Upload)
 	switch {
 	case err != nil || !ok:
+	case u.Over:
+		return record.Hintf("%s writes it again; or %s", record.Do("job.retry", j.Number), anew), nil
 	case j.State == record.Succeeded || j.Code() == record.Mismatch:
 		return record.Hintf("%s with a content that fills it makes it whole; or %s", record.Do("volume.upload", name, "FILE"), anew), nil
 	case !u.Partial():

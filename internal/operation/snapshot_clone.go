@@ -20,6 +20,15 @@ var _ interface {
 	OfSnapshot
 } = (*SnapshotCloneRequest)(nil)
 
+// Check refuses what no copy of a snapshot can be.
+func (r *SnapshotCloneRequest) Check() error {
+	if r.Overwrite {
+		return record.Errorf(record.Unsupported, "a snapshot is cloned to a new volume, and not over one that is there").
+			WithHint("clone it, then clone that over the volume")
+	}
+	return r.CloneRequest.Check()
+}
+
 // Plan makes a clone of the snapshot.
 func (r *SnapshotCloneRequest) Plan(k Known) (Operation, error) {
 	o, err := r.CloneRequest.Plan(k)

@@ -210,6 +210,9 @@ type CloneRequest struct {
 	Sparse  bool   `json:"sparse,omitempty"`   // leave out blocks of zeros, and reserve none
 	Secret  string `json:"secret,omitempty"`   // name of the one that the copy is encrypted by; then the content is copied, and not the file
 	ExistOK bool   `json:"exist_ok,omitempty"` // a volume of that capacity and format is taken for it
+	// Overwrite says that the volume is there, and loses its content to that of the source,
+	// which is what a guest sees of it (Over).
+	Overwrite bool `json:"overwrite,omitempty"`
 	// Options are those of the format; with any of them the content is copied, and not
 	// the file.
 	Options map[string]string `json:"options,omitempty"`
@@ -244,6 +247,8 @@ func (r *CloneRequest) Check() error {
 		return err
 	}
 	switch {
+	case r.Overwrite && r.makes():
+		return record.Errorf(record.Invalid, "a volume that is overwritten stays the one that it is: overwrite excludes what says how a new one is made")
 	case r.Linked && (r.Sparse || r.Reflink == "always"):
 		return record.Errorf(record.Invalid, "a linked clone has no content of its own: nothing of it is left out or shared")
 	case r.Sparse && r.Reflink == "always":
@@ -252,6 +257,17 @@ func (r *CloneRequest) Check() error {
 		return record.Errorf(record.Invalid, "size must not be negative: %d", r.Size)
 	}
 	return cmp.Or(r.CheckRights(), r.JobOptions.Check())
+}
+
+// makes reports whether the request says how a new volume is to be made.
+func (r *CloneRequest) makes() bool {
+	return r.Format != "" || r.Size != 0 || r.Linked || r.Reflink != "" && r.Reflink != "auto" || r.Sparse || r.Secret != "" || r.ExistOK || len(r.Options) > 0 || r.Rights != (Rights{})
+}
+
+// Over is the request for what is asked of a volume with Overwrite: to write its content
+// over that of the volume which the request then is on.
+func (r *CloneRequest) Over(pool, volume string) (toPool, toVolume string, over *UploadRequest) {
+	return cmp.Or(r.Pool, pool), r.Name, &UploadRequest{Source: pool + "/" + volume, JobOptions: r.JobOptions}
 }
 
 // Plan decides what is copied: the file, or the content where another format, size or
@@ -263,6 +279,10 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 			WithHint("clone it as it is, then cut the clone: %s", record.Do("volume.resize", k.Into.Pool+"/"+k.Into.Name, r.Size).With("shrink"))
 	}
 	o.Capacity = cmp.Or(r.Size, o.Capacity)
+	if can := k.There.VolVerbs; slices.Contains(can, "upload") && !slices.Contains(can, "create") {
+		return nil, record.Errorf(record.Unsupported, "no volume is made in pools of type %s", k.There.Type).
+			WithHint("%s writes the copy over one that is there", record.Do("").With("overwrite"))
+	}
 	err := r.checkShared(k)
 	switch {
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"slices"
+	"strings"
 
 	"storaged/internal/record"
 )
@@ -22,6 +23,9 @@ type Upload struct {
 	// Beginning is the checksum of the Skipped bytes as the client has them, with
 	// its algorithm; "": not known.
 	Beginning string `json:"beginning,omitempty"`
+	// Over says that the content is what a guest sees of another volume, the first of
+	// Layers: it is no client's, and written over all that there was.
+	Over bool `json:"over,omitempty"`
 }
 
 var _ interface {
@@ -32,6 +36,11 @@ var _ interface {
 // NewUpload gives one with the defaults of its task.
 func NewUpload() *Upload {
 	return &Upload{Volume: Volume{Type: defaultType}, View: View{As: record.AsFile}, Content: newContent()}
+}
+
+// NewOver gives one of another volume's content, with the defaults of its task.
+func NewOver() *Upload {
+	return &Upload{Volume: Volume{Type: defaultType}, Content: newContent(), Over: true}
 }
 
 // Kind is volume.upload.
@@ -100,6 +109,9 @@ func (*Upload) Smaller() record.Hint {
 
 // Task is upload.
 func (o *Upload) Task() Task {
+	if o.Over {
+		return o.over()
+	}
 	return Task{
 		Name:  "upload",
 		Usage: "write a content into a volume",
@@ -118,6 +130,19 @@ func (o *Upload) Task() Task {
 	}
 }
 
+// over is the task of another volume's content.
+func (o *Upload) over() Task {
+	return Task{
+		Name:  "overwrite",
+		Usage: "write what a guest sees of a volume over the content of another, which is raw",
+		Description: "The volume keeps its size; what the content does not cover reads as zeros afterwards. The first layer\n" +
+			"is the source, the others are what that stands on.",
+		Example: `--target /dev/sdb1 --target-type disk --layer '{"path":"/var/lib/images/base.qcow2","format":"qcow2"}' --yes`,
+		Flags:   append(append(o.Volume.flags("target"), o.Image.flags()...), o.Volume.known()),
+		Asks:    true,
+	}
+}
+
 // UploadRequest asks to write a content into a volume, or, with Create, into a
 // new one.
 type UploadRequest struct {
@@ -132,6 +157,7 @@ type UploadRequest struct {
 	Unpack      string         // of Packings: the form that it is packed in; "": it is not
 	FromFormat  string         // which it is converted from to that of a new volume; "": it is put as it is, unless that is encrypted
 	FromSecret  string         // name of the one that opens it then; "": none does
+	Source      string         // POOL/VOLUME, whose content it is as a guest sees it; "": it is the client's
 	Create      *CreateRequest // Name is the volume's; Capacity 0: that of the content
 	Data        Data
 	JobOptions
@@ -307,8 +333,11 @@ func (r *UploadRequest) Plan(k Known) (Operation, error) {
 		Form: r.Data.Form, Dense: r.Data.Dense, Length: r.Length, Checksum: r.Checksum, AsFormat: r.AsFormat, DetectZeros: r.DetectZeros,
 		Unpack: r.Unpack,
 	}
-	if r.Create != nil {
+	switch {
+	case r.Create != nil:
 		return r.filled(k, c)
+	case r.Source != "":
+		return r.over(k)
 	}
 	v := k.Volume
 	c.Format = v.Format
@@ -333,6 +362,27 @@ func (r *UploadRequest) Plan(k Known) (Operation, error) {
 	return o, nil
 }
 
+// over writes what a guest sees of another volume.
+func (r *UploadRequest) over(k Known) (Operation, error) {
+	v := k.Volume
+	pool, name, _ := strings.Cut(r.Source, "/")
+	from, err := k.Other(pool, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case from.Pool == v.Pool && from.Name == v.Name:
+		return nil, record.Errorf(record.Invalid, "volume %s would be written over itself", k.quoted())
+	case v.Format != record.FormatRaw:
+		return nil, record.Errorf(record.Unsupported, "volume %s is in format %s; only raw ones are written over by a clone", k.quoted(), v.Format)
+	case from.Capacity > v.Capacity:
+		return nil, record.Errorf(record.TooLarge, "volume %s has %s, and %s would need %s; nothing grows by a clone over it", k.quoted(), both(v.Capacity), record.Quoted(from.Pool, from.Name), both(from.Capacity)).
+			WithHint("%s gives it another capacity, if its pool can", record.Do("volume.resize", k.name(), "SIZE"))
+	}
+	o := &Upload{Volume: k.On, Content: Content{Format: v.Format, Length: &v.Capacity}, Capacity: v.Capacity, Over: true}
+	o.Chain, err = k.Under(pool, name)
+	return o, err
+}
+
 // replaces refuses a part of the file of an image, which is none without the rest.
 func (r *UploadRequest) replaces(v record.Volume) error {
 	if r.Offset == 0 || r.Continues != "" {
@@ -355,7 +405,7 @@ func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 	if full {
 		allocation = cmp.Or(r.Create.Capacity, deref(r.Length))
 	}
-	o := &Create{Volume: k.On, Content: c, Rights: r.Create.Rights, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
+	o := &Create{Volume: k.On, Content: c, solid: !k.Can.Sparse, Rights: r.Create.Rights, Capacity: r.Create.Capacity, Allocation: &allocation, Existing: Existing{r.Create.ExistOK, r.capacity(c.Format)}}
 	o.Chain.Secret, o.FromSecret = r.Create.Secret, r.FromSecret
 	if r.from() == "" && len(r.Create.Options) == 0 {
 		return o, nil

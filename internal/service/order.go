@@ -42,6 +42,13 @@ func (s *Service) Start(ctx context.Context, sub contract.Submit, pool, volume s
 	if err := r.Check(); err != nil {
 		return contract.Started{}, err
 	}
+	if c, ok := r.(*operation.CloneRequest); ok && c.Overwrite {
+		if sub.IfMatch != 0 {
+			return contract.Started{}, record.Errorf(record.Invalid, "a precondition is on the source of a clone, and overwrite is about another volume")
+		}
+		pool, volume, r = c.Over(pool, volume)
+		r.Fill()
+	}
 	if err := sub.Caller.MayStart(ctx, operation.KindOf(r)); err != nil {
 		return contract.Started{}, err
 	}

@@ -50,7 +50,7 @@ func (q submission) brokenOff(tx *store.Tx, u *operation.Upload) (*store.Job, *o
 	}
 	before, ok := decoded.(*operation.Upload)
 	switch {
-	case !ok || before.Pool != u.Pool || before.Name != u.Name || old.Owner.UID != q.Caller.Owner.UID:
+	case !ok || before.Over || before.Pool != u.Pool || before.Name != u.Name || old.Owner.UID != q.Caller.Owner.UID:
 		err = record.Errorf(record.Invalid, "job %d is no upload of yours to %s", old.Number, record.Quoted(u.Pool, u.Name))
 	case !old.State.Terminal() || old.State == record.Succeeded:
 		err = record.Errorf(record.WrongState, "job %d %s; only an upload that broke off goes on", old.Number, stands(old.State))
