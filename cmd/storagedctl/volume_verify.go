@@ -13,7 +13,7 @@ func (t *tool) verifyVerb() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "read a volume and give its checksum", ArgsUsage: "VOL",
 		Description: "The checksum is recorded with the volume. It is compared with --checksum, and without\nthat with what was recorded before, unless the volume was changed since; a content that\ndiffers is exit code 10. It is of what a guest sees: the same content has the same in every\nformat.\n\n" +
-			"With --check or --repair the tables of an image are checked instead; corruption that is found\nand stays is exit code 10, too.\n\n" +
+			"With --check or --repair the tables of an image are checked instead; corruption that is found\nand stays is exit code 10, too. --repair all makes a file that is cut off as long as it was: what is\nlost reads as zeros then.\n\n" +
 			"Examples:\n  storagedctl vol verify images/base.raw\n  storagedctl vol verify images/vm1.qcow2 --repair leaks",
 		Flags: jobFlags(&cli.StringFlag{Name: "checksum", Usage: "sha256 or crc32c; with :HEX what it should have: `CHECKSUM`"},
 			asFlag("of an image the content that a guest sees (default), or its file as it is: `raw|file`"),

@@ -74,7 +74,8 @@ func (o *Check) Task() Task {
 		Usage: "check the tables of an image, and repair them",
 		Description: "The content is not read. What the image stands on is not looked at. Corruption that is found and\n" +
 			"stays is exit code 10. --repair leaks gives back what is allocated and not used, which changes\n" +
-			"no content; all repairs corrupt tables too, as far as they let, and may lose content by that.",
+			"no content; all repairs corrupt tables too, as far as they let, and may lose content by that. It\n" +
+			"makes a file that is cut off as long as its tables have it: what is lost reads as zeros then.",
 		Example: "--target vm1.qcow2 --format qcow2 --repair leaks",
 		Flags: append(append(o.Volume.flags("target"), o.Image.flags()...), o.Volume.known(), imageFormat(&o.Format),
 			text("repair", &o.Repair, "repair what is found: `leaks|all`"),
