@@ -78,9 +78,9 @@ func TestClonesAcrossTypes(t *testing.T) {
 		from, to string
 		options  []option
 	}{
-		{"base", "logical/lv", nil}, {"logical/lv", part, nil}, {part, unit0, []option{overwrites}}, {unit0, "image", []option{format("qcow2")}},
-		{"image", "logical/again", []option{format("raw")}}, {"logical/again", "second", []option{format("qcow2")}},
-		{"second", part, []option{overwrites}}, {part, "vmdk", []option{format("vmdk")}}, {"vmdk", unit0, []option{overwrites}}, {unit0, "logical/lv", []option{overwrites}}, {"logical/lv", "raw", nil},
+		{"base", "logical/lv", nil}, {"logical/lv", part, nil}, {part, unit0, []option{overwrites}}, {unit0, "pool/image", []option{format("qcow2")}},
+		{"image", "logical/again", []option{format("raw")}}, {"logical/again", "pool/second", []option{format("qcow2")}},
+		{"second", part, []option{overwrites}}, {part, "pool/vmdk", []option{format("vmdk")}}, {"vmdk", unit0, []option{overwrites}}, {unit0, "logical/lv", []option{overwrites}}, {"logical/lv", "pool/raw", nil},
 	}
 	for _, s := range steps {
 		h.succeed(h.clone(s.from, s.to, s.options...))
@@ -88,7 +88,7 @@ func TestClonesAcrossTypes(t *testing.T) {
 	sameHash(t, x.Files[0], want)
 	h.hasHash("raw", want)
 	h.succeed(h.clone("image", unit1, overwrites))
-	h.succeed(h.clone(unit1, "longer"))
+	h.succeed(h.clone(unit1, "pool/longer"))
 	if got := must(os.ReadFile(h.path("longer")))(t); len(got) != 24*mib || got[20*mib] != 0 {
 		t.Errorf("it has %d bytes", len(got))
 	}
