@@ -278,6 +278,22 @@ type Sharer interface {
 	KeepSize() error
 }
 
+// Filler is an open volume that may get its storage only as it is written, of what others
+// get theirs of too: where that is used up their writes fail.
+type Filler interface {
+	// Room is what may be taken, by all, until what there is is used by so many percent.
+	// What was written to the volume before counts as used: it is made durable.
+	Room(ctx context.Context, most int) (Room, error)
+}
+
+// Room is what there is for volumes that get their storage as they are written.
+type Room struct {
+	Of    string // what it is of, and how far that is used, for people; "": the volume has its storage, and takes no more
+	Left  int64  // bytes that may be taken
+	Grain int64  // bytes that are taken at a time
+	Lacks int64  // bytes that the volume itself may take yet
+}
+
 // Taken is a volume that nobody else has open, to be renamed or removed.
 type Taken interface {
 	Volume

@@ -67,11 +67,16 @@ type Pacer struct {
 	inFlight int
 	limit    int64
 	limiter  *rate.Limiter // nil without a limit
+	give     Rations       // nil: nothing is rationed
+	ration   Ration        // what is left of it
+	lapses   time.Time
+	fresh    bool          // nothing was taken from it: it is good for one chunk, however late that comes
+	asking   chan struct{} // has the token of who asks for a ration
 	changed  chan struct{} // closed and replaced by whoever changes what waiters wait for
 }
 
 // NewPacer makes a Pacer without limit.
-func NewPacer() *Pacer { return &Pacer{changed: make(chan struct{})} }
+func NewPacer() *Pacer { return &Pacer{changed: make(chan struct{}), asking: make(chan struct{}, 1)} }
 
 // StartPhase begins counting afresh under that number. Read, Written and Allocated
 // go on.
@@ -112,17 +117,28 @@ func (p *Pacer) Counts() Counts {
 }
 
 // Admit asks to move up to want bytes. It blocks while the Pacer is paused and
-// until the limit allows it, and gives how many bytes may be moved now: want,
-// or fewer under a limit, never zero unless want is. Each success must be
+// until limit and rations allow it, and gives how many bytes may be moved now: want,
+// or fewer under a limit or by a ration, never zero unless want is. Each success must be
 // followed by one Finished. A canceled ctx gives its cause.
 func (p *Pacer) Admit(ctx context.Context, want int64) (int64, error) {
+	return p.admit(ctx, want, true)
+}
+
+// admit is Admit of what is written, or of what is only read.
+func (p *Pacer) admit(ctx context.Context, want int64, writes bool) (int64, error) {
 	for {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		n, wait, changed := p.reserve(want)
-		if wait == 0 {
+		n, wait, changed := p.reserve(want, writes)
+		switch wait {
+		case 0:
 			return n, nil
+		case untilGiven:
+			if err := p.ask(ctx); err != nil {
+				return 0, err
+			}
+			continue
 		}
 		admitted, err := p.await(ctx, wait, changed)
 		if err != nil || admitted {
@@ -134,18 +150,24 @@ func (p *Pacer) Admit(ctx context.Context, want int64) (int64, error) {
 // untilChanged is the wait of somebody whom only a change can help.
 const untilChanged = time.Duration(1<<63 - 1)
 
-// reserve takes the bytes from the limit and gives how long to wait for them.
+// reserve takes the bytes from ration and limit and gives how long to wait for them.
 // Without a wait the chunk is in flight at once.
-func (p *Pacer) reserve(want int64) (n int64, wait time.Duration, changed chan struct{}) {
+func (p *Pacer) reserve(want int64, writes bool) (n int64, wait time.Duration, changed chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.still():
+	if p.still() {
 		return 0, untilChanged, p.changed
-	case p.limiter == nil || want == 0:
-		n = want
-	default:
-		n = min(want, chunkUnder(p.limit))
+	}
+	if n = want; p.limiter != nil {
+		n = min(n, chunkUnder(p.limit))
+	}
+	if writes && want > 0 {
+		if n = p.rationed(n); n == 0 {
+			return 0, untilGiven, p.changed
+		}
+		p.spend(n)
+	}
+	if p.limiter != nil && want > 0 {
 		now := time.Now()
 		wait = p.limiter.ReserveN(now, int(n)).DelayFrom(now)
 	}

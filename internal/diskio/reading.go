@@ -55,9 +55,9 @@ func (r *reading) each(ctx context.Context, x Extent, take func(buf []byte) erro
 func (r *reading) read(ctx context.Context, buf []byte, c chunk) (n int64, err error) {
 	if r.free {
 		n = c.len
-		_, err = r.p.Admit(ctx, 0)
+		_, err = r.p.admit(ctx, 0, false)
 	} else {
-		n, err = r.p.Admit(ctx, c.len)
+		n, err = r.p.admit(ctx, c.len, false)
 	}
 	if err != nil {
 		return 0, err

@@ -54,9 +54,10 @@ func (c *conductor) conduct(ctx context.Context, t Task) *ipc.Report {
 			}
 		case <-c.run.throttle.held:
 			if _, _, still := c.run.throttle.now(); still {
-				c.run.view.progress(c.run.meter.read()) // as it stays
-				c.mode.state(ipc.ActivityPaused)
+				c.paused()
 			}
+		case <-c.run.guard.changed:
+			c.stand()
 		case <-tick.C:
 			c.mode.tick(c.run.meter.read())
 		}
@@ -87,7 +88,24 @@ func (c *conductor) pause(ctx context.Context, hold bool) {
 		c.run.throttle.pause(ctx)
 	default:
 		c.run.throttle.resume()
+		c.stand()
+	}
+}
+
+// stand tells whether the run goes on or not: who gave the orders may not be the only one
+// who holds it.
+func (c *conductor) stand() {
+	switch _, paused, still := c.run.throttle.now(); {
+	case c.run.guard.waiting() != "" || still:
+		c.paused()
+	case !paused:
 		c.run.meter.forget()
 		c.mode.state(ipc.ActivityRunning)
 	}
+}
+
+// paused tells that nothing moves.
+func (c *conductor) paused() {
+	c.run.view.progress(c.run.meter.read()) // as it stays
+	c.mode.state(ipc.ActivityPaused)
 }

@@ -1,6 +1,7 @@
 package helper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -207,6 +208,7 @@ func (j *jobMode) untouched() error {
 // start applies what came with GO.
 func (j *jobMode) start(ctx context.Context, g ipc.Go) {
 	j.run.least, j.stay = g.Confinement, g.Stay
+	j.run.guard.most = cmp.Or(g.Fill, defaultFill)
 	j.run.throttle.setLimit(g.Limit)
 	if g.Paused {
 		j.run.throttle.pause(ctx) // it is told when the task is conducted
@@ -350,7 +352,9 @@ func (j *jobMode) tell(s ipc.State) {
 	if rank[s.Activity] >= rank[j.activity] {
 		j.activity = s.Activity
 	}
-	s.Activity = j.activity
+	if s.Activity = j.activity; s.Activity == ipc.ActivityPaused {
+		s.Waits = j.run.guard.waiting()
+	}
 	s.Limit, _, _ = j.run.throttle.now()
 	j.sign = time.Now()
 	j.sender.Send(s)

@@ -127,6 +127,10 @@ func (h *manualMode) state(a ipc.Activity) {
 	h.mu.Unlock()
 	switch a {
 	case ipc.ActivityPaused:
+		if why := h.run.guard.waiting(); why != "" {
+			h.note("paused: " + why)
+			return
+		}
 		h.note("paused; SIGUSR2 once more resumes")
 	case ipc.ActivityRunning:
 		h.note("resumed")

@@ -66,6 +66,7 @@ type Run struct {
 	meter    *meter
 	control  *control
 	throttle throttle
+	guard    guard
 	view     view
 	Windows  windows
 	Records  Records
@@ -139,6 +140,7 @@ func newRun(id string, c Records, log hclog.Logger) (*Run, context.Context) {
 	r.confine = r.confined
 	r.throttle.held = make(chan struct{}, 1)
 	r.throttle.join(pacer)
+	r.guard = guard{run: r, most: defaultFill, every: rationTime, changed: make(chan struct{}, 1)}
 	return r, ctx
 }
 
@@ -220,6 +222,7 @@ func (r *Run) judge(err error, t Task) {
 // Plan tells the phases of the task.
 func (r *Run) Plan(phases ...ipc.PlanPhase) {
 	r.meter.setPlan(phases)
+	r.guard.plan(phases)
 	r.view.plan(ipc.Plan{Phases: phases})
 }
 

@@ -140,7 +140,11 @@ func (r *Run) discard(d backends.Draft) {
 
 // Open opens a volume with the locks of the access.
 func (r *Run) Open(ctx context.Context, at Location, a backends.Access) (backends.Volume, error) {
-	return opened(ctx, r, at, func() (backends.Volume, error) { return at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, a) })
+	v, err := opened(ctx, r, at, func() (backends.Volume, error) { return at.Pool.Backend.Open(ctx, at.Pool.Pool, at.Name, a) })
+	if err == nil && a != backends.ReadShared {
+		r.guard.watch(v, true)
+	}
+	return v, err
 }
 
 // Take opens a volume that is to leave its name.

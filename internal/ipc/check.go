@@ -84,7 +84,7 @@ func (s State) check() error {
 	default:
 		return fmt.Errorf("activity %q", s.Activity)
 	}
-	return cmp.Or(notNegative("limit", s.Limit), notNegative("sender_pid", int64(s.SenderPID)))
+	return cmp.Or(notNegative("limit", s.Limit), notNegative("sender_pid", int64(s.SenderPID)), checkText("waits", s.Waits, maxText))
 }
 
 func (w Window) check() error {
@@ -125,6 +125,9 @@ func (c Confined) check() error {
 }
 
 func (g Go) check() error {
+	if g.Fill < 0 || g.Fill > 100 {
+		return fmt.Errorf("fill %d", g.Fill)
+	}
 	return cmp.Or(notNegative("proto", int64(g.Proto)), notNegative("limit", g.Limit))
 }
 

@@ -151,6 +151,7 @@ type State struct {
 	Limit     int64    `msgpack:"limit"`      // bytes per second, 0 is none
 	FromAfar  bool     `msgpack:"from_afar"`  // cancel by a signal without a Cancel frame; stays set
 	SenderPID int      `msgpack:"sender_pid"` // of that signal, 0 if not known
+	Waits     string   `msgpack:"waits"`      // paused: for what it waits by itself, "" if it was told to pause
 }
 
 // Window asks for a window to open or to close. To close it the helper waits
@@ -205,6 +206,7 @@ type Go struct {
 	// Stay says that a helper which only looks may be asked again: where it can it does not
 	// exit, but says so with its result. It ends with the daemon's end of control.
 	Stay bool `msgpack:"stay"`
+	Fill        int    `msgpack:"fill"` // how full it makes what thin volumes share, percent; 0: as it likes
 }
 
 // Cancel asks the helper to stop, undo and end.

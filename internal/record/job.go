@@ -203,6 +203,7 @@ type Owner struct {
 const (
 	PauseUser     = "user"     // its owner asked for it
 	PauseAdmin    = "admin"    // somebody else did
+	PauseSpace    = "space"    // its helper waits for room, as WaitingOn says, and goes on by itself
 	PauseRestored = "restored" // it waited when the database was copied that was put back, and may have been canceled since
 )
 

@@ -26,6 +26,7 @@ type Settings struct {
 	History HistoryConfig `toml:"history"`
 	Resume  ResumeConfig  `toml:"resume"`
 	Helpers HelpersConfig `toml:"helpers"`
+	Logical LogicalConfig `toml:"logical"`
 }
 
 // DefaultSettings are those of a daemon without a config file, but for its paths.
@@ -41,6 +42,7 @@ func DefaultSettings() Settings {
 			Create: record.ResumeAuto, Clone: record.ResumeKeep, Wipe: record.ResumeAuto, Trim: record.ResumeAuto, Verify: record.ResumeAuto,
 		},
 		Helpers: HelpersConfig{Confinement: record.NotConfined},
+		Logical: LogicalConfig{Fill: 95},
 	}
 }
 
@@ -66,7 +68,7 @@ func (c Settings) Check() error {
 			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, bound, n)
 		}
 	}
-	return cmp.Or(c.Resume.check(), c.Helpers.check())
+	return cmp.Or(c.Resume.check(), c.Helpers.check(), c.Logical.check())
 }
 
 // maxSetting bounds the numbers of the config file that have no bound of their
@@ -114,6 +116,20 @@ func (c ResumeConfig) check() error {
 		default:
 			return record.Errorf(record.Invalid, "resume.%s is never, keep or auto, not %q", name, how)
 		}
+	}
+	return nil
+}
+
+// LogicalConfig says how logical volumes are dealt with.
+type LogicalConfig struct {
+	Fill int `toml:"fill"` // how full a thin pool gets by a job, in percent
+}
+
+// check refuses a thin pool that jobs could use up, which would fail the writes of all that
+// have volumes in it.
+func (c LogicalConfig) check() error {
+	if c.Fill < 1 || c.Fill > 99 {
+		return record.Errorf(record.Invalid, "logical.fill must be 1 to 99 percent, not %d", c.Fill)
 	}
 	return nil
 }

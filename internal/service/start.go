@@ -75,6 +75,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 		Attempts: c.Resume.Attempts, Secret: secrets.Memory, Log: log.Named("supervisor"),
 	}, st, s.catalog, hub)
 	s.jobs.Confine(c.Helpers.Confinement, c.Helpers.refusal(s.confinement))
+	s.jobs.SetFill(c.Logical.Fill)
 	s.catalog.Connect(s.jobs.SetDevices, s.taken)
 	return s, s.tellAllDevices()
 }
@@ -226,6 +227,7 @@ func (s *Service) Apply(c Settings, later []string) error {
 	}
 	s.jobs.SetRetention(c.History.retention())
 	s.jobs.Confine(c.Helpers.Confinement, c.Helpers.refusal(s.confinement))
+	s.jobs.SetFill(c.Logical.Fill)
 	s.later.Store(&later)
 	return nil
 }

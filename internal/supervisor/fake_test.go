@@ -87,6 +87,17 @@ func (f *fake) short() {
 	f.Finish(helpertest.Success(), 0)
 }
 
+// lackRoom waits for room by itself until its gate is opened, however often it is resumed.
+func (f *fake) lackRoom() {
+	f.Begin()
+	f.Plan(1000, "")
+	f.Progress(500, 1000)
+	f.Say(ipc.State{Activity: ipc.ActivityPaused, Waits: "no more may be taken of the thin pool"})
+	<-f.gate(0)
+	f.Say(ipc.State{Activity: ipc.ActivityRunning})
+	f.Finish(helpertest.Success(), 0)
+}
+
 func (f *fake) hang() { select {} }
 
 // silent connects and never says HELLO.

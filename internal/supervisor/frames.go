@@ -181,7 +181,7 @@ func (j *job) makesWay() bool {
 // terms is GO for the helper. What is undone is neither slowed down nor paused,
 // which nobody could take back any more, and is undone however far that is confined.
 func (j *job) terms() ipc.Go {
-	g := ipc.Go{Proto: j.run.proto}
+	g := ipc.Go{Proto: j.run.proto, Fill: int(j.s.fill.Load())}
 	if !j.rec.Undo {
 		g.Limit, g.Paused = j.entry.Rate(), len(j.rec.PauseReasons) > 0
 		g.Confinement, _ = j.s.confinement()
@@ -269,6 +269,7 @@ func (j *job) onPhase(m ipc.Phase) {
 // onState follows what the helper says that it does.
 func (j *job) onState(m ipc.State) {
 	j.track.setLimit(m.Limit)
+	j.setLacks(m.Waits)
 	switch m.Activity {
 	case ipc.ActivityCanceling, ipc.ActivityRollingBack:
 		j.acknowledged(m)

@@ -54,6 +54,7 @@ type shown struct {
 	clears bool            // it waits for those inside to leave
 	stuck  *record.Blocker // a process that no kill ends
 	awaits *record.Blocker // the helper, while it has not answered a cancel
+	lacks  *record.Blocker // room, for which the helper waits by itself
 }
 
 // stage is a part of a job's life. It gives the next one, nil at the end or
@@ -134,7 +135,7 @@ func dataLost() *verdict {
 // publish lets others see the job as it is now.
 func (j *job) publish() {
 	j.shown.Store(&shown{
-		rec: j.rec, moved: j.moved, paused: j.run.pausedSince, stuck: j.run.stuck, awaits: j.run.awaited,
+		rec: j.rec, moved: j.moved, paused: j.run.pausedSince, stuck: j.run.stuck, awaits: j.run.awaited, lacks: j.run.lacks,
 		window: j.run.window, clears: j.run.closing != nil || j.run.emptying,
 	})
 }
@@ -285,6 +286,10 @@ func (j *job) sketch(seen *shown) record.Job {
 		if b != nil {
 			v.WaitingOn = append(v.WaitingOn, *b)
 		}
+	}
+	if seen.lacks != nil && v.State == record.Paused {
+		v.WaitingOn = append(v.WaitingOn, *seen.lacks)
+		v.PauseReasons = append(slices.Clone(v.PauseReasons), record.PauseSpace)
 	}
 	if v.Started != nil && v.Ended == nil {
 		v.ElapsedS = seconds(time.Since(*v.Started))

@@ -16,6 +16,7 @@ import (
 var behaviors = map[string]func(*fake){
 	"work":               (*fake).work,
 	"short":              (*fake).short,
+	"lackRoom":           (*fake).lackRoom,
 	"idle":               (*fake).idle,
 	"hangBeforeHello":    (*fake).hang,
 	"silent":             (*fake).silent,

@@ -45,6 +45,7 @@ type running struct {
 	pausedSince time.Time
 	stuck       *record.Blocker
 	awaited     *record.Blocker // the helper, while it has not answered a cancel
+	lacks       *record.Blocker // room, for which the helper waits by itself
 	window      []record.Mode   // who may come in; nil: it is closed
 	opened      time.Time       // when it was
 	closing     *int64          // the WINDOW that is to be acknowledged
@@ -405,6 +406,25 @@ func (j *job) setAwaited(b *record.Blocker) {
 		return
 	}
 	j.run.awaited = b
+	j.publish()
+	j.track.news()
+}
+
+// setLacks says with the job that its helper waits for room, which text names, or no longer.
+func (j *job) setLacks(text string) {
+	was := j.run.lacks
+	switch {
+	case text == "" && was == nil, was != nil && was.Holder.External == text:
+		return
+	case text == "":
+		j.run.lacks = nil
+	default:
+		b := record.Blocker{For: "space", Since: time.Now().UTC(), Holder: &record.Holder{External: text}}
+		if was != nil {
+			b.Since = was.Since
+		}
+		j.run.lacks = &b
+	}
 	j.publish()
 	j.track.news()
 }

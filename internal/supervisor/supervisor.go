@@ -58,6 +58,7 @@ type Supervisor struct {
 	reads    int                     // lists that were begun
 	started  bool
 	drain    record.Drain // without Running
+	fill     atomic.Int32 // percent, see SetFill; 0: as helpers have it
 	least    string       // confinement that helpers have to reach; "" is none
 	refusal  error        // why no jobs are taken, and none begin; nil: they are
 }
@@ -181,6 +182,10 @@ func (s *Supervisor) Confine(least string, unable error) {
 	defer s.mu.Unlock()
 	s.least, s.refusal = least, unable
 }
+
+// SetFill has helpers that start from now on make what thin volumes share no fuller than so
+// many percent.
+func (s *Supervisor) SetFill(percent int) { s.fill.Store(int32(percent)) }
 
 // confinement is that which helpers have to reach, and why they cannot.
 func (s *Supervisor) confinement() (least string, unable error) {

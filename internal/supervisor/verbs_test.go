@@ -198,6 +198,27 @@ func TestSignalFromOutsideIsACancel(t *testing.T) {
 	}
 }
 
+// A job whose helper waits for room by itself is paused, says for what it waits, and is resumed
+// by nobody but its helper.
+func TestHelperWaitsForRoom(t *testing.T) {
+	r := newRig(t)
+	g := newGate(t)
+	id := r.submit(request(fakeHelper("lackRoom", g.path))).ID
+	for range 2 {
+		j := r.untilState(id, record.Paused)
+		if strings.Join(j.PauseReasons, " ") != record.PauseSpace || len(j.WaitingOn) != 1 || j.WaitingOn[0].String() != "waits: no more may be taken of the thin pool" {
+			t.Errorf("reasons %q, waits on %+v", j.PauseReasons, j.WaitingOn)
+		}
+		if _, err := r.sup.Resume(id, uid1000); err != nil {
+			t.Error(err)
+		}
+	}
+	g.open()
+	if j := r.ended(id, record.Succeeded); len(j.PauseReasons) > 0 || len(j.WaitingOn) > 0 {
+		t.Errorf("in the end: reasons %q, waits on %+v", j.PauseReasons, j.WaitingOn)
+	}
+}
+
 func TestPauseReasonsAreASet(t *testing.T) {
 	r := newRig(t)
 	id := r.submit(request(fakeHelper("work"))).ID

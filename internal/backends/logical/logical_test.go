@@ -98,11 +98,15 @@ const (
 
 // lvRow is a volume of a report.
 func lvRow(name, attr, size, origin, pool, data string) string {
-	return fmt.Sprintf(`{"lv_name":%q,"lv_uuid":%q,"lv_size":%q,"lv_attr":%q,"lv_active":"active","origin":%q,"pool_lv":%q,"data_percent":%q,"metadata_percent":""}`, name, uuid, size, attr, origin, pool, data)
+	meta := ""
+	if attr[0] == 't' {
+		meta = "1048576"
+	}
+	return fmt.Sprintf(`{"lv_name":%q,"lv_uuid":%q,"lv_size":%q,"lv_attr":%q,"lv_active":"active","origin":%q,"pool_lv":%q,"data_percent":%q,"metadata_percent":"","lv_metadata_size":%q}`, name, uuid, size, attr, origin, pool, data, meta)
 }
 
 func reported(lv ...string) []byte {
-	return []byte(`{"report":[{"vg":[{` + vgRow + `}],"pv":[{"pv_name":"/dev/x","pv_missing":"","pe_start":"1048576"},{"pv_name":"[unknown]","pv_missing":"missing"}],"lv":[` + strings.Join(lv, ",") + `]}]}`)
+	return []byte(`{"report":[{"vg":[{` + vgRow + `}],"pv":[{"pv_name":"/dev/x","pv_missing":"","pe_start":"1048576"},{"pv_name":"[unknown]","pv_missing":"missing"}],"lv":[` + strings.Join(lv, ",") + `],"seg":[{"lv_name":"pool","lv_uuid":"","seg_pe_ranges":"","chunk_size":"65536"},{"lv_name":"thin","lv_uuid":"","seg_pe_ranges":"","chunk_size":"0"}]}]}`)
 }
 
 func TestReport(t *testing.T) {
@@ -110,11 +114,11 @@ func TestReport(t *testing.T) {
 		{string(reported()), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] []} <nil>"},
 		{
 			string(reported(lvRow("b", "-wi-a-----", "4194304", "", "", ""), lvRow("a", "Vwi-a-tz--", "8388608", "o", "p", "12.50"))),
-			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 86 true o p []} {b " + uuid + " 4194304 -1 -1 45 true   []}]} <nil>",
+			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 0 0 86 true o p []} {b " + uuid + " 4194304 -1 -1 0 0 45 true   []}]} <nil>",
 		},
 		{`{"report":[{"vg":[]}]}`, "{  0 0 0 0 [] []} it is not of one group"},
 		{`{"report":[{"vg":[{"vg_name":"g"}]}]}`, "{g  0 0 0 0 [] []} it has no vg_uuid"},
-		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 false   []}]} it has no lv_uuid"},
+		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 0 0 false   []}]} it has no lv_uuid"},
 		{`x`, "{  0 0 0 0 [] []} invalid character 'x' looking for beginning of value"},
 	} {
 		g, err := parse([]byte(c.report))
@@ -212,7 +216,7 @@ func TestErrandsAreChecked(t *testing.T) {
 	}
 }
 
-// Nobody's room is taken by a write, and nobody's snapshots end by one.
+// Nobody's snapshots end by a write.
 func TestWhatIsSharedIsNotWrittenTo(t *testing.T) {
 	const mib = "1048576"
 	for _, c := range []struct {
@@ -222,11 +226,7 @@ func TestWhatIsSharedIsNotWrittenTo(t *testing.T) {
 		{"plain", "", []string{lvRow("plain", "-wi-a-----", mib, "", "", "")}},
 		{"origin", "has snapshots", []string{lvRow("origin", "owi-a-s---", mib, "", "", "")}},
 		{"snap", "is a snapshot", []string{lvRow("snap", "swi-a-s---", mib, "origin", "", "1.0")}},
-		{"thin", "", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "10.00")}},
-		{"thin", "may take", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
-		{"thin", "", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "100.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
-		{"thin", "may take", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "100.00"), lvRow("s", "Vwi-a-tz--", mib, "thin", "pool", "100.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
-		{"thin", "is not known", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00")}},
+		{"thin", "", []string{lvRow("thin", "Vwi-a-tz--", mib, "", "pool", "0.00"), lvRow("pool", "twi-aotz--", mib+"0", "", "", "90.00")}},
 	} {
 		g, err := parse(reported(c.volumes...))
 		if err != nil {
@@ -235,6 +235,40 @@ func TestWhatIsSharedIsNotWrittenTo(t *testing.T) {
 		err = g.writable(backends.Pool{Source: record.Source{Name: "g"}}, g.find(c.name))
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%q: %v", c.volumes, err)
+		}
+	}
+}
+
+// A write to a thin volume has the room that is left of its pool up to a percentage, by its data
+// and by its metadata; and it takes what the volume has not, or shares with others.
+func TestRoomOfThinVolumes(t *testing.T) {
+	const gib = "1073741824"
+	thin := func(filled string) string { return lvRow("thin", "Vwi-a-tz--", "1048576", "", "pool", filled) }
+	pool := func(filled, tables string) string {
+		return strings.Replace(lvRow("pool", "twi-aotz--", gib, "", "", filled), `"metadata_percent":""`, `"metadata_percent":"`+tables+`"`, 1)
+	}
+	for _, c := range []struct {
+		want    string
+		volumes []string
+	}{
+		{"53687091 65536 1048576", []string{thin("0.00"), pool("90.00", "0.00")}},
+		{"0 65536 0", []string{thin("100.00"), pool("99.00", "0.00")}},
+		{"53687091 65536 524288", []string{thin("50.00"), pool("90.00", "50.00")}},
+		{"10737418 65536 524288", []string{thin("50.00"), pool("10.00", "94.00")}},
+		{"53687091 65536 1048576", []string{thin("50.00"), lvRow("s", "Vwi-a-tz--", "1048576", "thin", "pool", "50.00"), pool("90.00", "1.00")}},
+		{"is not known", []string{thin("0.00")}},
+	} {
+		g, err := parse(reported(c.volumes...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		room, err := g.room(backends.Pool{Source: record.Source{Name: "g"}}, g.find("thin"), 95)
+		is := fmt.Sprint(room.Left, room.Grain, room.Lacks)
+		if err != nil {
+			is = err.Error()
+		}
+		if !strings.Contains(is, c.want) || err == nil && !strings.Contains(room.Of, `thin pool "pool" of volume group "g"`) {
+			t.Errorf("%q: %s (%s), not %s", c.volumes, is, room.Of, c.want)
 		}
 	}
 }

@@ -25,7 +25,8 @@ const maxReport = 64 << 20
 const lvmTime = 5 * time.Minute
 
 // settings hold for each call. What lies in volumes is their owners': no groups are
-// looked for there, and none is ever activated (lvm.conf(5)).
+// looked for there, and none is ever activated (lvm.conf(5)). Partitions of volumes are left
+// out by filtered.
 const settings = "devices/scan_lvs=0 report/compact_output=0 report/output_format=json"
 
 // command is one of LVM's. Nothing is asked of anybody: standard input is empty.
@@ -40,8 +41,12 @@ type command struct {
 func (c command) run(ctx context.Context, p backends.Pool) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lvmTime, fmt.Errorf("it took longer than %v", lvmTime))
 	defer cancel()
+	config, err := filtered(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return tool.Command{
-		Program: tool.LVM, Verb: c.verb, Options: append([]string{"--config", settings}, c.options...), Operands: c.operands,
+		Program: tool.LVM, Verb: c.verb, Options: append([]string{"--config", config}, c.options...), Operands: c.operands,
 		Lock: p.JobLock, Output: maxReport,
 	}.Administer(ctx)
 }
@@ -71,6 +76,8 @@ type logicalVolume struct {
 	size   int64
 	filled float64 // percent that has storage of a thin volume, or is taken of a pool of such or of a snapshot; -1: it is none
 	tables float64 // percent that is taken of a pool's metadata, likewise
+	chunk  int64   // bytes that a pool of thin volumes gives at a time; 0: it is none
+	meta   int64   // bytes that such a pool has for its metadata
 	kind   byte    // first of lv_attr (lvs(8))
 	active bool
 	origin string
@@ -81,14 +88,14 @@ type logicalVolume struct {
 // What is asked for of the group, and of each volume and device.
 const (
 	groupColumns  = "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count"
-	volumeColumns = "lv_name,lv_uuid,lv_size,lv_attr,lv_active,origin,pool_lv,data_percent,metadata_percent"
+	volumeColumns = "lv_name,lv_uuid,lv_size,lv_attr,lv_active,origin,pool_lv,data_percent,metadata_percent,lv_metadata_size"
 )
 
-// report is all that there is of a group, at one moment. The other two parts are reported
-// in any case (lvm-fullreport(8)), and so that they are short.
+// report is all that there is of a group, at one moment. The part that is not needed is
+// reported in any case (lvm-fullreport(8)), and so that it is short.
 func report(group string) command {
 	options := []string{"--reportformat", "json", "--units", "b", "--nosuffix"}
-	for _, part := range [][2]string{{"vg", groupColumns}, {"lv", volumeColumns}, {"pv", "pv_name,pv_missing,pe_start"}, {"pvseg", "pvseg_size"}, {"seg", "lv_uuid,seg_pe_ranges"}} {
+	for _, part := range [][2]string{{"vg", groupColumns}, {"lv", volumeColumns}, {"pv", "pv_name,pv_missing,pe_start"}, {"pvseg", "pvseg_size"}, {"seg", "lv_name,lv_uuid,seg_pe_ranges,chunk_size"}} {
 		options = append(options, "--configreport", part[0], "--options", part[1])
 	}
 	return command{"fullreport", options, []string{group}}
@@ -155,6 +162,9 @@ func parse(report []byte) (g group, err error) {
 	}
 	for _, r.values = range all.Seg {
 		g.place(backends.Identity(r.text("lv_uuid")), r.text("seg_pe_ranges"), begins)
+		if v := g.find(r.text("lv_name")); v != nil {
+			v.chunk = max(v.chunk, r.bytes("chunk_size"))
+		}
 	}
 	slices.SortFunc(g.volumes, func(a, b logicalVolume) int { return cmp.Compare(a.name, b.name) })
 	return g, cmp.Or(r.err, (Backend{}).CheckIdentity(g.uuid))
@@ -212,11 +222,21 @@ func (r *row) percent(name string) float64 {
 	return part
 }
 
+// bytes are 0 where there are none.
+func (r *row) bytes(name string) int64 {
+	n, err := strconv.ParseInt(r.text(name), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
 func (r *row) volume() logicalVolume {
 	v := logicalVolume{
 		name: r.text("lv_name"), uuid: backends.Identity(r.text("lv_uuid")), size: r.number("lv_size"),
 		active: r.text("lv_active") == "active", origin: r.text("origin"), thin: r.text("pool_lv"),
 		filled: r.percent("data_percent"), tables: r.percent("metadata_percent"),
+		meta: r.bytes("lv_metadata_size"),
 	}
 	if attributes := r.text("lv_attr"); attributes != "" {
 		v.kind = attributes[0]

@@ -1,15 +1,14 @@
 package logical
 
 import (
+	"context"
+	"fmt"
+
 	"storaged/internal/backends"
 	"storaged/internal/record"
 )
 
-// maxFill is how full a thin pool may get by what a job writes, in percent: where it is full
-// the writes of all volumes in it fail.
-const maxFill = 95
-
-// writable refuses to write to a volume where that would change, or fill, what others have.
+// writable refuses to write to a volume where that would change, or end, what others have.
 func (g *group) writable(p backends.Pool, v *logicalVolume) error {
 	path := Backend{}.Locate(p, v.name).Path
 	switch v.kind {
@@ -18,29 +17,52 @@ func (g *group) writable(p backends.Pool, v *logicalVolume) error {
 			WithHint("remove them (lvremove)")
 	case 's', 'S':
 		return record.Errorf(record.Unsupported, "volume %q is a snapshot of LVM, which has room for a part of what can be written to it", path)
-	case 'V':
-		return g.roomy(p, v)
 	}
 	return nil
 }
 
-// roomy refuses to write to a thin volume that could take more than its pool has. What it
-// shares with others it takes anew when it is written.
-func (g *group) roomy(p backends.Pool, v *logicalVolume) error {
-	path := Backend{}.Locate(p, v.name).Path
+// mapping is what a chunk of a thin volume may need in the metadata of its pool, bytes: more
+// than the kernel says it does (thin-provisioning.rst), for blocks that are shared.
+const mapping = 64
+
+// Room is what the thin pool of the volume has.
+func (v *volume) Room(ctx context.Context, most int) (room backends.Room, err error) {
+	if v.kind != 'V' || v.file == nil {
+		return room, nil
+	}
+	if err := v.file.Sync(); err != nil {
+		return room, err
+	}
+	g, err := look(ctx, v.pool)
+	if err != nil {
+		return room, err
+	}
+	is := g.find(v.name)
+	if is == nil || is.uuid != v.uuid {
+		return room, &backends.AnotherError{Path: v.path()}
+	}
+	return g.room(v.pool, is, float64(most))
+}
+
+// room is what the pool of a thin volume has until it is full by so many percent. What the
+// volume shares with others it takes anew when it is written.
+func (g *group) room(p backends.Pool, v *logicalVolume, most float64) (room backends.Room, err error) {
 	pool := g.find(v.thin)
-	if pool == nil || pool.filled < 0 {
-		return record.Errorf(record.WrongState, "what is left in the thin pool %q of volume %q is not known", v.thin, path)
+	if pool == nil || pool.filled < 0 || pool.chunk == 0 {
+		return room, record.Errorf(record.WrongState, "what is left in the thin pool %q of volume %q is not known", v.thin, Backend{}.Locate(p, v.name).Path)
 	}
-	need := float64(v.size)
+	data := float64(pool.size) * (most - pool.filled) / 100
+	metadata := float64(pool.meta) * (most - pool.tables) / 100 / mapping * float64(pool.chunk)
+	room = backends.Room{Of: pool.used(g.name), Left: int64(max(min(data, metadata), 0)), Grain: pool.chunk, Lacks: v.size}
 	if v.origin == "" && v.filled >= 0 && !g.origin(v) {
-		need -= need * v.filled / 100
+		room.Lacks -= int64(float64(v.size) * v.filled / 100)
 	}
-	if room := float64(pool.size) * (maxFill - pool.filled) / 100; need > room || pool.tables > maxFill {
-		return record.Errorf(record.NoSpace, "volume %q may take %.0f bytes more of the thin pool %q when it is written, which is %.1f %% full, and gets no fuller than %d %% by a job", path, need, v.thin, pool.filled, maxFill).
-			WithHint("extend the pool (lvextend), or remove volumes of it")
-	}
-	return nil
+	return room, nil
+}
+
+// used says how full a thin pool is.
+func (v *logicalVolume) used(group string) string {
+	return fmt.Sprintf("the thin pool %q of volume group %q, which is %.1f %% full (%.1f %% of its metadata)", v.name, group, v.filled, max(v.tables, 0))
 }
 
 // origin reports whether others were made of the volume.

@@ -108,6 +108,7 @@ var (
 	_ backends.Taken   = (*volume)(nil)
 	_ backends.Resizer = (*volume)(nil)
 	_ backends.Sharer  = (*volume)(nil)
+	_ backends.Filler  = (*volume)(nil)
 )
 
 // Open opens a volume. One is not written to where that would change, or fill, what others
