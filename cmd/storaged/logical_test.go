@@ -206,6 +206,43 @@ func (h *host) evacuates(content []byte) {
 	}
 }
 
+// A job that fills a thin pool, together with who writes to another volume of it, stops where
+// that one has room still, says so, and goes on when the pool is made larger. What can be seen
+// to need more is refused before.
+func TestJobWaitsForRoomInAThinPool(t *testing.T) {
+	testenv.VM(t)
+	h := newHost(t)
+	h.onGroup()
+	h.lvm("lvcreate", "--yes", "--type", "thin-pool", "--name", "tp", "--size", "64m", "--chunksize", "64k", "group")
+	for name, size := range map[string]string{"thin": "48m", "neighbour": "64m", "huge": "1g"} {
+		h.lvm("lvcreate", "--yes", "--type", "thin", "--virtualsize", size, "--name", name, "--thinpool", "tp", "group")
+	}
+	h.must(h.refresh("vg"))
+	h.denied(record.NoSpace, "thin pool", "95 %")(h.wipe("vg/huge", acceptLimits))
+	h.is("vg/huge", record.Volume{State: record.VolumeReady})
+	content := noise(48 * mib)
+	file := h.outside("x")
+	h.must(os.WriteFile(file.Name(), content, 0o600))
+	st := h.began(h.hand("vg/thin", file, limited(4*mib)))
+	h.written(st.Job.ID, 2*mib)
+	h.asGuest("/dev/group/neighbour", noise(24*mib))
+	j := h.until(st.Job.ID, func(j record.Job) bool { return j.State == record.Paused })
+	if len(j.WaitingOn) != 1 || j.WaitingOn[0].For != "space" || !strings.Contains(j.WaitingOn[0].String(), "thin pool") || fmt.Sprint(j.PauseReasons) != "[space]" {
+		t.Errorf("the job is %s, waits on %s, and is paused by %q", outcome(j), shown(j.WaitingOn), j.PauseReasons)
+	}
+	h.runs(0, "goes on when", "job", "show", fmt.Sprint(st.Job.Number))
+	h.asGuest("/dev/group/neighbour", noise(26*mib)) // 2 MiB more
+	h.lvm("lvextend", "--size", "+64m", "group/tp")
+	h.succeed(st, nil)
+	h.zeroBehind("/dev/group/thin", content)
+	h.lvm("lvremove", "--yes", "group/tp")
+	h.must(h.refresh("vg"))
+	st, err := h.client.Start(h.ctx(), contract.Submit{}, "vg", "", &operation.PoolStopRequest{})
+	h.succeed(st, err)
+	st, err = h.client.Start(h.ctx(), contract.Submit{}, "vg", "", &operation.PoolDeleteRequest{})
+	h.succeed(st, err)
+}
+
 // At whatever moment a clone is canceled, or its helper or the daemon is killed, the new
 // volume is complete or is not there, and nobody else's is touched.
 func TestLogicalVolumesThroughDeaths(t *testing.T) {
@@ -254,6 +291,7 @@ func TestLogicalVolumesThroughDeaths(t *testing.T) {
 			h.succeed(h.remove("vg/" + name))
 		}
 	}
+	h.goesOnInAVolume(want)
 	if is := hashOf(t, "/dev/group/base"); is != want {
 		t.Error("the source was changed")
 	}
@@ -262,4 +300,25 @@ func TestLogicalVolumesThroughDeaths(t *testing.T) {
 	h.succeed(st, err)
 	st, err = h.client.Start(h.ctx(), contract.Submit{}, "vg", "", &operation.PoolDeleteRequest{})
 	h.succeed(st, err)
+}
+
+// goesOnInAVolume has a retry of a clone go on where its helper was killed: what lies in a
+// volume in the making is as good as what lies in a file.
+func (h *host) goesOnInAVolume(want string) {
+	h.t.Helper()
+	st := h.began(h.clone("vg/base", "vg/again", limited(mib)))
+	h.written(st.Job.ID, 3*mib)
+	h.must(syscall.Kill(h.job(st).Helper.PID, syscall.SIGKILL))
+	j := h.end(st, nil)
+	if j.Resumable == nil || j.Resumable.Done == 0 {
+		h.t.Fatalf("nothing can go on: %s, %q", outcome(j), j.Warnings)
+	}
+	j = h.retried(j)
+	if j.RetryFrom == nil || len(j.Warnings) > 0 {
+		h.t.Errorf("the retry goes on at %s, and warns %q", shown(j.RetryFrom), j.Warnings)
+	}
+	if is := hashOf(h.t, "/dev/group/again"); is != want {
+		h.t.Error("the copy differs")
+	}
+	h.succeed(h.remove("vg/again"))
 }

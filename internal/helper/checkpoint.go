@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/backends/device"
 	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
@@ -43,6 +44,8 @@ type Footprint struct {
 	Size       int64  `json:"size"`
 	ModifiedNS int64  `json:"modified_ns"`
 	ChangedNS  int64  `json:"changed_ns"`
+	Device     string `json:"device,omitempty"`  // of a device: which one it is, until the host is restarted
+	Written    string `json:"written,omitempty"` // how much was written to it by anybody
 
 	mode, owner, group, links uint32 // of that moment, in no checkpoint
 }
@@ -72,6 +75,26 @@ func FootprintOf(c diskio.Content) (*Footprint, error) {
 	return fp, nil
 }
 
+// positionOf is FootprintOf for a checkpoint, which devices have too: within this start of the
+// host they are known again, and tell that they were written to.
+func positionOf(c diskio.Content) (fp *Footprint, err error) {
+	f := diskio.FileOf(c)
+	if fp, err = FootprintOf(c); f == nil || fp != nil || err != nil {
+		return fp, err
+	}
+	fp = &Footprint{}
+	if fp.Size, err = c.Size(); err != nil {
+		return nil, err
+	}
+	if fp.Device, err = device.Instance(f); err == nil {
+		fp.Written, err = device.Written(f)
+	}
+	if err != nil {
+		return nil, nil // the kernel does not tell
+	}
+	return fp, nil
+}
+
 func nanoseconds(t unix.StatxTimestamp) int64 { return time.Unix(t.Sec, int64(t.Nsec)).UnixNano() }
 
 // sameFile says why a file is not the one that it was, "" if it is.
@@ -81,6 +104,8 @@ func (fp *Footprint) sameFile(now *Footprint) string {
 		return "it does not tell whether it was changed"
 	case fp.Inode != now.Inode || fp.BirthNS != now.BirthNS:
 		return "it is another file now"
+	case fp.Device != now.Device:
+		return "it is another device now, or the host was restarted"
 	case fp.Size != now.Size:
 		return fmt.Sprintf("its size was %d bytes and is %d", fp.Size, now.Size)
 	}
@@ -92,18 +117,18 @@ func (fp *Footprint) Unchanged(now *Footprint) string {
 	if why := fp.sameFile(now); why != "" {
 		return why
 	}
-	if fp.ModifiedNS != now.ModifiedNS || fp.ChangedNS != now.ChangedNS {
+	if fp.ModifiedNS != now.ModifiedNS || fp.ChangedNS != now.ChangedNS || fp.Written != now.Written {
 		return "it was changed meanwhile"
 	}
 	return ""
 }
 
-// Written tells of a file that is not unchanged whether its content may be another.
+// Rewritten tells of a file that is not unchanged whether its content may be another.
 // When owner, permissions or names changed, that explains a time of change which is
 // another, as long as the time of modification has stayed: a backup makes a hard link
 // of what it copies, and libvirt gives an image that is only read to the user of the
 // virtual machine.
-func (fp *Footprint) Written(now *Footprint) bool {
+func (fp *Footprint) Rewritten(now *Footprint) bool {
 	touched := fp.mode != now.mode || fp.owner != now.owner || fp.group != now.group || fp.links != now.links
 	return fp.Size != now.Size || fp.ModifiedNS != now.ModifiedNS || !touched
 }
@@ -155,7 +180,7 @@ func (r *Run) Anew(format string, args ...any) {
 // Held makes sure that a source is what it was at the checkpoint. Else the task
 // begins anew.
 func (r *Run) Held(source diskio.Content) (*Footprint, error) {
-	now, err := FootprintOf(source)
+	now, err := positionOf(source)
 	if err != nil || r.Earlier == nil {
 		return now, err
 	}
@@ -171,7 +196,7 @@ func (r *Run) Sources(image diskio.Content, below ...diskio.Content) (at Positio
 		return at, err
 	}
 	for i, c := range below {
-		now, err := FootprintOf(c)
+		now, err := positionOf(c)
 		if err != nil {
 			return at, err
 		}
@@ -186,9 +211,18 @@ func (r *Run) Sources(image diskio.Content, below ...diskio.Content) (at Positio
 	return at, nil
 }
 
-// Fits says why a target is not what the earlier helper left, "" if it is.
+// Fits says why a volume is not what the earlier helper left, "" if it is. A device tells that
+// it was written to, and not by whom: the helper itself went on for a while.
 func (e *earlier) Fits(target diskio.Content) string {
-	now, err := FootprintOf(target)
+	if e.At.Target != nil && e.At.Target.Device != "" {
+		return "it is a device, which does not tell whether somebody else has written to it"
+	}
+	return e.FitsDraft(target)
+}
+
+// FitsDraft is Fits of a draft, to which nobody else writes.
+func (e *earlier) FitsDraft(target diskio.Content) string {
+	now, err := positionOf(target)
 	if err != nil {
 		return err.Error()
 	}
@@ -222,7 +256,7 @@ func (r *Run) Checkpoints(at Position, target diskio.Content, draft string) disk
 	}
 	return diskio.Checkpoints{From: r.from(), Save: func(done int64) {
 		var err error
-		if at.Target, err = FootprintOf(target); err != nil {
+		if at.Target, err = positionOf(target); err != nil {
 			r.unmarked(err)
 			return
 		}
@@ -289,6 +323,7 @@ func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
 	}
 	if r.resumes {
 		if d.Draft, done, err = r.rejoin(ctx, d.Location, creator); d.Draft != nil || done || err != nil {
+			r.guard.watch(d.Draft, false)
 			return done, err
 		}
 	}
@@ -297,6 +332,9 @@ func (r *Run) begin(ctx context.Context, d *Draft) (done bool, err error) {
 		d.Draft, err = creator.Create(ctx, d.Pool.Pool, d.As)
 		return err
 	})
+	if err == nil {
+		r.guard.watch(d.Draft, false)
+	}
 	if err == nil && d.Over != nil {
 		d.Draft, err = over(d.Draft, d.Over, d.Aside)
 	}
@@ -318,7 +356,7 @@ func (r *Run) rejoin(ctx context.Context, at Location, creator backends.Creator)
 		return nil, false, err
 	}
 	if r.Earlier != nil {
-		if why := r.Earlier.Fits(d.Content()); why != "" {
+		if why := r.Earlier.FitsDraft(d.Content()); why != "" {
 			r.Anew("the unfinished %q: %s", at.Path, why)
 		}
 	}

@@ -206,7 +206,7 @@ type Go struct {
 	// Stay says that a helper which only looks may be asked again: where it can it does not
 	// exit, but says so with its result. It ends with the daemon's end of control.
 	Stay bool `msgpack:"stay"`
-	Fill        int    `msgpack:"fill"` // how full it makes what thin volumes share, percent; 0: as it likes
+	Fill int  `msgpack:"fill"` // how full it makes what thin volumes share, percent; 0: as it likes
 }
 
 // Cancel asks the helper to stop, undo and end.

@@ -215,6 +215,33 @@ func Rights(f *os.File) *record.Permissions {
 	return &record.Permissions{Mode: fmt.Sprintf("%04o", st.Mode&0o7777), Owner: st.Uid, Group: st.Gid}
 }
 
+// Instance is by what an open device is known again until it is taken away, or the host is
+// restarted: its kernel's number is another's then. A partition has that of its disk, and where
+// it begins.
+func Instance(f *os.File) (string, error) {
+	number, err := blockdev.Of(f)
+	if err != nil {
+		return "", err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+	dir := "/sys/dev/block/" + number + "/"
+	seq, err := os.ReadFile(dir + "diskseq")
+	start := []byte("0")
+	if err != nil {
+		seq, err = os.ReadFile(dir + "../diskseq")
+		if err == nil {
+			start, err = os.ReadFile(dir + "start")
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("device %s does not tell which one it is: %w", number, err)
+	}
+	return strings.Join(strings.Fields(string(boot)+" "+string(seq)+" "+string(start)), ":"), nil
+}
+
 // Written is how much was written to an open device since the host was started, and which
 // start that was: as long as it is the same nothing was written.
 func Written(f *os.File) (string, error) {

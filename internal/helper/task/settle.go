@@ -255,7 +255,7 @@ func (w settlement) resumableDraft(r *helper.Run, d backends.Draft) bool {
 	if err != nil || e == nil {
 		return false
 	}
-	if why := e.Fits(d.Content()); why != "" {
+	if why := e.FitsDraft(d.Content()); why != "" {
 		r.Warn("nobody can go on with what is unfinished of %q: %s", w.at.Path, why)
 		return false
 	}

@@ -88,7 +88,7 @@ func (s *sourceWatch) changed() error {
 	switch {
 	case why == "":
 		return nil
-	case s.was.Written(now):
+	case s.was.Rewritten(now):
 		return s.fault(why)
 	}
 	s.run.Warn("%s got another owner, other permissions or another name meanwhile; its content was not written to", s.name)
