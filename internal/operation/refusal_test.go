@@ -48,6 +48,9 @@ func TestRefusalsNameAWay(t *testing.T) {
 	}
 }
 
+// unit has the volume be another than the rest is of.
+func unit(k *operation.Known) { k.Volume.Name = "unit" }
+
 // onSealed has the volume stand on one that is encrypted, and be in clear itself.
 func onSealed(k *operation.Known) {
 	below := []operation.Layer{{Volume: operation.Volume{Pool: "images", Name: "middle"}}, {Volume: operation.Volume{Pool: "images", Name: "sealed"}, Secret: "s"}}
@@ -98,6 +101,7 @@ func TestJobsWarnOfWhatComesOutOtherwise(t *testing.T) {
 		{&operation.CloneRequest{Name: "new", Format: "qcow2", Size: 1024, Secret: "s"}, []change{qcow2, onSealed}, nil},
 		{&operation.CloneRequest{Name: "new", Format: "qcow2"}, []change{qcow2, encrypted}, nil}, // its file is copied
 		{&operation.DownloadRequest{As: record.AsRaw}, []change{qcow2, encrypted}, []string{`volume "images/vm" is encrypted, and what is downloaded is not`}},
+		{&operation.UploadRequest{Source: "images/vm"}, []change{onSealed, unit}, []string{`volume "images/sealed" is encrypted, and what is written of it over volume "images/unit" is not`}},
 		{&operation.DownloadRequest{As: record.AsFile}, []change{qcow2, encrypted}, nil},
 		{&operation.UploadRequest{Create: &operation.CreateRequest{Name: "new", Format: "qcow2", Capacity: 1024}, FromFormat: "luks", FromSecret: "s", Data: operation.Data{Form: operation.FileForm}}, nil, []string{"the content is encrypted, and the new volume is not"}},
 		{&operation.CreateRequest{Name: "new", Format: "qcow2", Capacity: 1024}, nil, nil},

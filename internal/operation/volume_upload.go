@@ -65,6 +65,9 @@ func (o *Upload) Settle() *Settle { return &Settle{Volume: o.Volume} }
 
 // Warnings: another image has other snapshots of its own.
 func (o *Upload) Warnings(on record.Volume) []string {
+	if o.Over {
+		return exposed(record.Volume{}, o.Chain, "", "what is written of it over volume "+record.Quoted(on.Pool, on.Name))
+	}
 	if o.Opens() {
 		return nil
 	}
