@@ -28,9 +28,10 @@ func (h *host) libvirtURI() string {
 	return virtrpctest.URI(filepath.Join(filepath.Dir(h.sock), "libvirt.sock"))
 }
 
-// slowed makes all jobs slow until hurry.
+// slowed makes all jobs slow until hurry, so that what takes its time beside other work
+// finds them at it.
 func (h *host) slowed() (hurry func()) {
-	h.patchLimits(contract.LimitsPatch{Rate: []byte("1048576")})
+	h.patchLimits(contract.LimitsPatch{Rate: []byte("262144")})
 	return func() { h.patchLimits(contract.LimitsPatch{Rate: []byte("null")}) }
 }
 

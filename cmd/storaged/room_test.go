@@ -22,10 +22,10 @@ func TestRefusalForRoomNamesFewOfMany(t *testing.T) {
 	h := newHost(t)
 	dir := testenv.Mount(t, "tmpfs")
 	h.define("small", dir)
-	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("1048576")})
+	h.patchLimits(contract.LimitsPatch{PoolRunning: map[string]*int{"small": ptr(1)}, Rate: []byte("65536")})
 	h.random("base", 4*mib)
 	one := h.began(h.clone("base", "small/one", noReflink))
-	h.running(one)
+	h.running(one) // for a minute
 	const more = 7
 	var queued []started
 	for i := range record.MaxHolders + more {

@@ -300,6 +300,16 @@ func TestSlotsPerPool(t *testing.T) {
 	r.ended(second.ID, record.Succeeded)
 }
 
+// Who has waited for the end of a job gets its locks without waiting.
+func TestLocksAreFreeWhenAJobHasEnded(t *testing.T) {
+	r := newRig(t)
+	for range 20 {
+		req := request(fakeHelper("short"), objects("p", "v", "W")...)
+		req.LockWait = new(time.Duration)
+		r.ended(r.submit(req).ID, record.Succeeded)
+	}
+}
+
 // A job that ends while a list is read is in it as it has ended.
 func TestListsShowJobsThatEndMeanwhile(t *testing.T) {
 	r := newRig(t)

@@ -202,16 +202,17 @@ func (s *Supervisor) enlist(j *job) {
 	s.byNumber[j.shown.Load().rec.Number] = j
 }
 
-// forget takes an ended job from the live ones and lets its locks go.
+// forget lets the locks of an ended job go and takes it from the live ones, in that
+// order: who finds it there no more may have them.
 func (s *Supervisor) forget(j *job) {
+	j.entry.Leave()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.live, j.id)
 	delete(s.byNumber, j.rec.Number)
 	for _, ended := range s.lists {
 		ended[j.id] = j
 	}
-	s.mu.Unlock()
-	j.entry.Leave()
 }
 
 // makeDirs makes the directories of all jobs.
