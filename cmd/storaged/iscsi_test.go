@@ -155,7 +155,7 @@ func TestTargetIsAwayInAClone(t *testing.T) {
 	for _, file := range tmo {
 		h.must(os.WriteFile(file, []byte("3"), 0))
 	}
-	st = h.began(h.clone(unit0, "pool/lost", limited(2*mib)))
+	st = h.began(h.clone(unit0, "pool/lost", limited(mib/4)))
 	h.written(st.Job.ID, 1)
 	x.Down()
 	j := h.end(st, nil)
