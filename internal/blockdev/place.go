@@ -137,12 +137,15 @@ func (s Sysfs) looped(group []Device) (uses []Use) {
 // beneath are the loop devices, and disks of partitions, that a device is made of.
 func (s Sysfs) beneath(d Device) (below []Device) {
 	for range maxStack {
-		l, ok := d.loop()
-		if disk := d.whole(); disk != d {
-			d = disk
-		} else if d, ok = s.Device(l.device); !ok {
+		next, ok := d.whole(), true
+		if next == d {
+			l, _ := d.loop() // of what is none the device is "", which is not there
+			next, ok = s.Device(l.device)
+		}
+		if !ok {
 			break
 		}
+		d = next
 		below = append(below, d)
 	}
 	return below
