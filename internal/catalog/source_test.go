@@ -42,7 +42,7 @@ func TestSourceBelongsToOnePool(t *testing.T) {
 	if err := d.grant(j); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"pool-build", "--type", "fs", "--target", "/b", "--pool-source", `{"devices":["/dev/b"],"format":"ext4"}`, "--spare=/dev/a", "--yes"}
+	want := []string{"pool-build", "--type", "fs", "--target", "/b", "--name", "b", "--pool-source", `{"devices":["/dev/b"],"format":"ext4"}`, "--spare=/dev/a", "--yes"}
 	if len(j.Argv) != len(want) {
 		t.Fatalf("argv is %q", j.Argv)
 	}
