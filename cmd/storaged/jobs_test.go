@@ -101,7 +101,7 @@ func TestCancelAtRandomMomentsLeavesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 20 {
-		st := h.began(h.clone("base", "copy", noReflink, limited(32*mib)))
+		st := h.began(h.clone("base", "copy", noReflink, limited(16*mib))) // for two seconds
 		moment := time.Duration(random.Int64N(int64(time.Second)))
 		<-time.After(moment)
 		asked := time.Now()
