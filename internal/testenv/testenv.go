@@ -232,15 +232,21 @@ const unmountPatience = time.Minute
 // go of its file some time after it was unmounted itself.
 func Unmount(t testing.TB, dir string) {
 	t.Helper()
+	patiently(t, "unmount "+dir, func() error { return syscall.Unmount(dir, 0) })
+}
+
+// patiently tries what is refused with EBUSY until it is not.
+func patiently(t testing.TB, what string, try func() error) {
+	t.Helper()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for begun := time.Now(); ; <-again.C {
-		err := syscall.Unmount(dir, 0)
+		err := try()
 		if err == nil {
 			return
 		}
 		if err != syscall.EBUSY || time.Since(begun) > unmountPatience {
-			t.Errorf("cannot unmount %s: %v", dir, err)
+			t.Errorf("cannot %s: %v", what, err)
 			return
 		}
 	}
