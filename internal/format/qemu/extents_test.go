@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"storaged/internal/format"
@@ -103,15 +104,23 @@ func TestAnImageStandsOnExtents(t *testing.T) {
 	}
 }
 
-// sameContent has a vmdk say that it is of the content of a descriptor.
+// sameContent has a vmdk say that it is of the content of a descriptor. QEMU writes the
+// numbers without zeros before them, and fills the place of a descriptor with zero bytes.
 func sameContent(t *testing.T, base, top string) {
 	t.Helper()
+	field := func(b []byte, name string) []byte {
+		_, value, _ := bytes.Cut(b, []byte(name))
+		value, _, _ = bytes.Cut(value, []byte("\n"))
+		return value
+	}
 	text, err := os.ReadFile(base)
 	must(t, err)
-	_, cid, _ := bytes.Cut(text, []byte("CID="))
 	b, err := os.ReadFile(top)
 	must(t, err)
-	at := bytes.Index(b, []byte("parentCID="))
-	copy(b[at+len("parentCID="):], cid[:8])
+	old, cid := field(b, "parentCID="), field(text, "CID=")
+	before, after, _ := bytes.Cut(b, slices.Concat([]byte("parentCID="), old, []byte("\n")))
+	end := bytes.IndexByte(after, 0)
+	room := after[end : end+8]
+	b = slices.Concat(before, []byte("parentCID="), cid, []byte("\n"), after[:end], room[:8+len(old)-len(cid)], after[end+8:])
 	must(t, os.WriteFile(top, b, 0o600))
 }
