@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -173,7 +174,11 @@ func partitions(h parted, first, second, third int) {
 	st, err := h.client.Start(h.ctx(), contract.Submit{}, "disk", "", &operation.PoolStopRequest{})
 	h.succeed(st, err)
 	h.succeed(h.deletePool("disk"))
-	if label, err := os.ReadFile(h.device); err != nil || bytes.Contains(label[:4096], []byte("EFI PART")) || label[510] != 0 {
+	disk, err := os.Open(h.device)
+	h.must(err)
+	defer disk.Close()
+	label := make([]byte, 4096)
+	if _, err := io.ReadFull(disk, label); err != nil || bytes.Contains(label, []byte("EFI PART")) || label[510] != 0 {
 		h.t.Errorf("the disk has its table still (%v)", err)
 	}
 }
