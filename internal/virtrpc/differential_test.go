@@ -229,7 +229,8 @@ var (
 	lvmPattern  = regexp.MustCompile(`\b[A-Za-z0-9]{6}(-[A-Za-z0-9]{4}){5}-[A-Za-z0-9]{6}\b`) // uuid of LVM
 	timePattern = regexp.MustCompile(`<([amcb]time)>[0-9.]*</`)
 	jobPattern  = regexp.MustCompile(` \(job [0-9]+\)`)
-	pointer     = regexp.MustCompile(`-+\^`) // to a place in a document, whose length differs
+	oldPattern  = regexp.MustCompile(`; these figures are old, [^;]*`) // on a slow machine
+	pointer     = regexp.MustCompile(`-+\^`)                           // to a place in a document, whose length differs
 	blanks      = regexp.MustCompile(`[ \t]+`)
 	sizePattern = regexp.MustCompile(`[0-9]+(\.[0-9]+)? ?([KMGT]iB|B)?\b`)
 	poolFigures = regexp.MustCompile(`(?m)^(Capacity|Allocation|Available): +[1-9].*$`)
@@ -252,6 +253,7 @@ func (s side) normal(text string) string {
 	text = uuidPattern.ReplaceAllString(text, "UUID")
 	text = lvmPattern.ReplaceAllString(text, "LVMUUID")
 	text = jobPattern.ReplaceAllString(text, "")
+	text = oldPattern.ReplaceAllString(text, "")
 	text = pointer.ReplaceAllString(text, "--^")
 	text = timePattern.ReplaceAllString(text, "<$1>T</")
 	var lines []string

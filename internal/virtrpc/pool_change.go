@@ -62,8 +62,13 @@ func (c *call) definition(text string) (r contract.PoolDefine, old *record.Pool,
 }
 
 // makes reports whether there are pools of a type.
-func (c *call) makes(poolType string) bool {
-	return slices.ContainsFunc(c.svc.Capabilities(), func(k record.Capabilities) bool { return k.Type == poolType })
+func (c *call) makes(poolType string) bool { return c.can(poolType, "") }
+
+// can reports whether there are pools of a type, and something can be done to their volumes.
+func (c *call) can(poolType, verb string) bool {
+	return slices.ContainsFunc(c.svc.Capabilities(), func(k record.Capabilities) bool {
+		return k.Type == poolType && (verb == "" || slices.Contains(k.VolVerbs, verb))
+	})
 }
 
 func missingBackend(poolType string) error {
@@ -86,6 +91,9 @@ func createPool(c *call, a wire.TextFlags) (xdr.Value, error) {
 		return nil, wire.Failf(wire.FromStorage, wire.OperationInvalid, "pool '%s' is defined otherwise: it is at %s", old.Name, old.Target.Path)
 	case old != nil:
 		return named(*old, c.activate(*old, a.Flags))
+	}
+	if a.Flags&startOverwrite != 0 && slices.Contains([]string{"fs", "logical", "disk"}, r.Type) {
+		return nil, wire.Failf(wire.FromStorage, wire.OperationUnsup, "no pool that is forgotten when it stops overwrites a device: define pool '%s', build it with --overwrite, and start it", r.Name)
 	}
 	r.Transient = true
 	p, st, err := c.svc.DefinePool(c.ctx(), c.submit(), r, a.Flags != 0, true)

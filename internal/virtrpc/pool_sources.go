@@ -60,7 +60,11 @@ func whereToLook(a wire.SourcesArgs, search *record.Search) (near record.Source,
 	case hosts && a.Spec == nil:
 		return near, wire.Failf(wire.FromStorage, wire.InvalidArg, "hostname must be specified for %s sources", a.Type)
 	case hosts && len(near.Hosts) != 1:
-		return near, wire.Failf(wire.FromStorage, wire.InternalError, "Expected exactly 1 host for the storage pool")
+		code := wire.InternalError
+		if a.Type == "netfs" {
+			code = wire.ConfigUnsupported
+		}
+		return near, wire.Failf(wire.FromStorage, code, "Expected exactly 1 host for the storage pool")
 	}
 	return near, nil
 }

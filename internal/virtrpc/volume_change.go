@@ -46,6 +46,9 @@ func createVol(c *call, a wire.VolCreateArgs) (xdr.Value, error) {
 	if _, err := c.svc.Volume(c.ctx(), p.Name, doc.Name); err == nil {
 		return nil, wire.Failf(wire.FromStorage, wire.StorageVolExist, "%s", doc.Name)
 	}
+	if !c.can(p.Type, "create") {
+		return nil, wire.Failf(wire.FromStorage, wire.NoSupport, "storage pool does not support volume creation")
+	}
 	r, err := c.creation(doc, a.Flags)
 	if err != nil {
 		return nil, err
@@ -205,6 +208,9 @@ const (
 func deleteVol(c *call, a wire.VolFlags) (xdr.Value, error) {
 	if err := c.flags(a.Flags, deleteZeroed|deleteWithSnapshots); err != nil {
 		return nil, err
+	}
+	if p, err := c.poolNamed(a.Vol.Pool); err == nil && !c.can(p.Type, "delete") {
+		return nil, wire.Failf(wire.FromStorage, wire.NoSupport, "storage pool does not support vol deletion")
 	}
 	r := &operation.DeleteRequest{WithSnapshots: a.Flags&deleteWithSnapshots != 0}
 	if a.Flags&deleteZeroed != 0 {
