@@ -3,6 +3,7 @@ package main_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"storaged/internal/record"
@@ -40,7 +41,11 @@ func TestAnImageThatIsCutOffIsNotReadUntilItIsRepaired(t *testing.T) {
 	h.fails(h.end(h.hand("put", file, creating(named("put"), format("qcow2")))), record.Invalid, cut)
 	h.fails(h.end(h.checked("image")), record.Mismatch, "is corrupt")
 	h.fails(h.end(h.checked("image", field("repair", record.RepairLeaks))), record.WrongState, "nothing was changed")
-	h.succeed(h.clone("image", "kept"))                       // the file as it is
+	kept := h.succeed(h.clone("image", "kept")) // the file as it is
+	if !strings.Contains(strings.Join(kept.Warnings, "\n"), cut) {
+		t.Errorf("who copies the file is warned of %q", kept.Warnings)
+	}
+	h.fails(h.end(h.clone("kept", "copy", linked)), record.Unsupported, cut)
 	h.fails(h.end(h.verify("kept")), record.Unsupported, cut) // its header is read now
 	h.runs(0, "ended at byte 3145728, and is as long again", "vol", "verify", "pool/image", "--check", "--repair", "all")
 	h.succeed(h.verify("image"))

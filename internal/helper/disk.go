@@ -97,12 +97,9 @@ func (d Disk) layer(r *Run, s Stored) (top qemu.Layer, drop func(), err error) {
 func (d Disk) Sound(s Stored) error {
 	chain, in, name := d.Chain, d.Format, "the image"
 	for {
-		info, i, err := inspected(s, in, format.Scrutinize)
-		if err != nil {
-			return fmt.Errorf("cannot read the header of %s: %w", name, err)
-		}
-		if i.Problem != "" && (!d.tables || i.Cut == 0) {
-			return record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", name, in, i.Problem)
+		info, i, err := scrutinized(s, in, name)
+		if err != nil && (!d.tables || i.Cut == 0) {
+			return err
 		}
 		data, below := chain.split()
 		switch {
@@ -119,6 +116,24 @@ func (d Disk) Sound(s Stored) error {
 		}
 		s, in, name, chain = below[0].Volume.Volume, below[0].Format, strconv.Quote(below[0].Path), below[1:]
 	}
+}
+
+// Intact refuses a layer that has a problem itself, whatever it stands on.
+func (l Layer) Intact() error {
+	_, _, err := scrutinized(l.Volume.Volume, l.Format, strconv.Quote(l.Path))
+	return err
+}
+
+// scrutinized is what the header and the tables of an image say, which has a problem if
+// there is an error.
+func scrutinized(s Stored, in, name string) (info backends.VolumeInfo, i format.Image, err error) {
+	if info, i, err = inspected(s, in, format.Scrutinize); err != nil {
+		return info, i, fmt.Errorf("cannot read the header of %s: %w", name, err)
+	}
+	if i.Problem != "" {
+		err = record.Errorf(record.Unsupported, "%s cannot be opened as one in format %s: %s", name, in, i.Problem)
+	}
+	return info, i, err
 }
 
 // asGiven refuses an image that names other files than those that it is given: what holds

@@ -89,9 +89,13 @@ func (o *Clone) Allowed(k Known) error {
 // StandsIn is of interest if it is an image.
 func (o *Clone) StandsIn(dirs []string) { o.set(o.Format, dirs) }
 
-// Warnings: a copy of the content has no snapshots of its own, and may be in clear.
+// Warnings: a copy of the file has its problem too; one of the content has no snapshots of
+// its own, and may be in clear.
 func (o *Clone) Warnings(on record.Volume) []string {
 	all := o.warnings
+	if on.Problem != "" {
+		all = append(all, "the copy is of the file as it is, and has its problem too: "+on.Problem)
+	}
 	if o.To == "" || o.Linked {
 		return all
 	}

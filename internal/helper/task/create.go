@@ -104,6 +104,9 @@ type allocation struct {
 func (a allocation) work(ctx context.Context, r *helper.Run) error {
 	r.Plan(helper.Moving("allocate", a.reserved), helper.Commit())
 	r.Next(0)
+	if err := a.stands(); err != nil {
+		return err
+	}
 	return r.Create(ctx, a.draft, func() (err error) {
 		r.Report.Bytes = a.reserved
 		if !a.plain() {
@@ -121,6 +124,14 @@ func (a allocation) work(ctx context.Context, r *helper.Run) error {
 		r.Report.Method, err = reserveIn(ctx, r, a.draft.Draft, spec)
 		return err
 	})
+}
+
+// stands refuses to put an image on one that nobody could read through it.
+func (a allocation) stands() error {
+	if a.backing == nil {
+		return nil
+	}
+	return a.backing.Intact()
 }
 
 // reserveIn gives a draft its size and the space that is reserved for it.
