@@ -47,8 +47,8 @@ func TestVirtinstMakesDisks(t *testing.T) {
 	_, err := os.Stat("/usr/share/virt-manager/virtinst")
 	testenv.Need(t, "virtinst", err == nil)
 	h := virtrpctest.NewHost(t)
-	// virtinst looks once a second how far a job is.
-	if _, err := h.Service.PatchLimits(t.Context(), contract.LimitsPatch{Rate: []byte("1500000")}); err != nil {
+	// virtinst looks once a second how far a job is, which lasts for six.
+	if _, err := h.Service.PatchLimits(t.Context(), contract.LimitsPatch{Rate: []byte("700000")}); err != nil {
 		t.Fatal(err)
 	}
 	allDone(t, "/usr/bin/python3", "virtinst.py", h.URI(), filepath.Join(h.Dir, "virtinst"))
