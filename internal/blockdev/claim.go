@@ -177,6 +177,10 @@ func (n *Node) claim() ([]Use, error) {
 	return System.Uses(n.Number), nil // who came meanwhile
 }
 
+// Used is the refusal of a device that is known to be in use, which names by whom where
+// that is seen.
+func (n *Node) Used() *UsedError { return n.used(System.Uses(n.Number)) }
+
 // used is the refusal of a device because of its users.
 func (n *Node) used(uses []Use) *UsedError {
 	holder, release := Named(uses)

@@ -373,3 +373,22 @@ func TestFreshTableOfLibvirtsFailures(t *testing.T) {
 		}
 	}
 }
+
+// A device that no job of ours is at is refused in words that say so.
+func TestDeviceOfAPoolThatOthersUse(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "")
+	device := blankDevice(t)
+	p.virsh("", "pool-define-as fs fs --source-dev "+device+" --source-format ext4 --target "+filepath.Join(p.Dir, "fs"))
+	p.virsh("", "pool-build fs")
+	held, err := os.OpenFile(device, os.O_RDONLY|unix.O_EXCL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.virsh("is in use", "pool-delete fs")
+	p.virsh("is in use", "pool-build fs --overwrite")
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.virsh("", "pool-delete fs")
+}

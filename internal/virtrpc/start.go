@@ -55,7 +55,7 @@ func (c *call) do(pool, volume string, r operation.Request) (record.Job, error) 
 // which clients know it.
 func poolInUse(p record.Pool, err error) error {
 	switch {
-	case record.CodeOf(err) != record.Busy || foreign(err):
+	case !byJobs(err):
 		return err
 	case p.State == record.PoolStarting || p.State == record.PoolBuilding:
 		return wire.Failf(wire.FromStorage, wire.OperationInvalid, "storage pool '%s' is starting up", p.Name)
@@ -63,10 +63,11 @@ func poolInUse(p record.Pool, err error) error {
 	return wire.Failf(wire.FromStorage, wire.InternalError, "pool '%s' has asynchronous jobs running.", p.Name)
 }
 
-// foreign reports whether it is no job that is in the way: who is, is to be named.
-func foreign(err error) bool {
+// byJobs reports whether only jobs are in the way: anything else is to be named.
+func byJobs(err error) bool {
 	var e *record.Error
-	return errors.As(err, &e) && slices.ContainsFunc(e.Holders, func(b record.Blocker) bool { return b.Holder != nil && b.Holder.External != "" })
+	return errors.As(err, &e) && e.Code == record.Busy && len(e.Holders) > 0 &&
+		!slices.ContainsFunc(e.Holders, func(b record.Blocker) bool { return b.Holder != nil && b.Holder.External != "" })
 }
 
 // volInUse says so of a volume, also of one whose content is half changed by a job that is

@@ -156,6 +156,9 @@ func detached(ctx context.Context, p backends.Pool, dev *blockdev.Node) (*os.Fil
 		return nil, record.Errorf(record.Denied, "device %q can only be read (%v)", dev.Path, err).
 			WithHint("make it writable, or define the pool with the mount option ro")
 	}
+	if errors.Is(err, unix.EBUSY) { // somebody has claimed it who only has it open, or is not seen
+		return nil, device.InUse(dev.Used())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot mount device %q: %w", dev.Path, err)
 	}
