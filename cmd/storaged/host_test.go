@@ -131,7 +131,7 @@ func (h *host) command() *exec.Cmd {
 	cmd := exec.Command(filepath.Join(h.bin, "storaged"), "--config", config, "--socket", h.sock,
 		"--state-dir", filepath.Join(h.dir, "state"), "--runtime-dir", filepath.Join(h.dir, "run"), "--log-level", "debug")
 	if h.boot != "" {
-		cmd = inBoot(cmd, h.boot)
+		cmd = inBoot(h.t, cmd, h.boot)
 	}
 	cmd.Env = append(append(os.Environ(), "NOTIFY_SOCKET="+h.notify()), h.env...)
 	return cmd
@@ -139,11 +139,9 @@ func (h *host) command() *exec.Cmd {
 
 // inBoot is the command in a mount namespace of its own, where the host's boot
 // has the id in a file. It needs root.
-func inBoot(cmd *exec.Cmd, id string) *exec.Cmd {
+func inBoot(t testing.TB, cmd *exec.Cmd, id string) *exec.Cmd {
 	const script = `mount --bind -- "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"`
-	in := exec.Command("/bin/sh", append([]string{"-c", script, "sh", id}, cmd.Args...)...)
-	in.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	return in
+	return testenv.Mounting(context.Background(), t, script, append([]string{id}, cmd.Args...)...)
 }
 
 func (h *host) notify() string { return filepath.Join(h.dir, "notify") }

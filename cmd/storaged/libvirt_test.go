@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"storaged/internal/testenv"
@@ -76,9 +75,7 @@ func TestDaemonTakesThePlaceOfLibvirts(t *testing.T) {
 	h, run := takenOver(t)
 	h.sparse("disk", mib)
 	script := fmt.Sprintf("mount -t tmpfs test /run && mkdir /run/libvirt && mount --bind %s /run/libvirt && virsh -c storage:///system vol-list pool && virsh -r -c storage:///system vol-list pool", run)
-	cmd := exec.Command("sh", "-c", script)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if out, err := cmd.CombinedOutput(); err != nil || strings.Count(string(out), h.path("disk")) != 2 {
+	if out, err := testenv.Mounting(t.Context(), t, script).CombinedOutput(); err != nil || strings.Count(string(out), h.path("disk")) != 2 {
 		t.Errorf("%v\n%s", err, out)
 	}
 	h.stop()

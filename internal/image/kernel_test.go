@@ -96,7 +96,7 @@ func TestLoopDeviceBehindABindMountOrAnotherNamespaceIsSeen(t *testing.T) {
 	}
 	testenv.Loop(t)
 	script := fmt.Sprintf("mount --bind %[1]s %[2]s && losetup --find --show %[2]s", path, alias)
-	out, err := exec.Command(testenv.Tool(t, "unshare"), "--mount", "sh", "-c", script).CombinedOutput()
+	out, err := testenv.Mounting(t.Context(), t, script).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

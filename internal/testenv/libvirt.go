@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -44,11 +45,10 @@ func (s System) enter(t testing.TB, program string) string {
 // Command is one that runs a program of the system. For one of another it needs root.
 func (s System) Command(t testing.TB, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", s.enter(t, program) + ` "$@"`, "sh"}, args...)...)
-	if s != "" {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if s == "" {
+		return exec.CommandContext(t.Context(), Tool(t, program), args...)
 	}
-	return cmd
+	return Mounting(t.Context(), t, s.enter(t, program)+` "$@"`, args...)
 }
 
 // Libvirtd starts libvirt's own daemon, with its driver for storage and no other, until
@@ -116,11 +116,10 @@ func startLibvirtd(t testing.TB, dir, script string, env []string) {
 		t.Fatal(err)
 	}
 	defer ready.Close()
-	cmd := exec.Command("sh", "-c", script)
+	cmd := Mounting(context.Background(), t, script)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.Env = append(append(os.Environ(), env...), "LIBVIRT_DRIVER_DIR="+filepath.Join(dir, "drivers"), "NOTIFY_SOCKET="+notify)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -173,10 +172,9 @@ func LibvirtQEMU(t testing.TB, runDir string, commands ...string) string {
 		write(t, own, string(known)+lines)
 		script += fmt.Sprintf("mount --bind %s /etc/%s && ", own, file)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"exec "+Tool(t, "virsh")+" -q -c qemu:///embed?root="+dir)
+	cmd := Mounting(t.Context(), t, script+"exec "+Tool(t, "virsh")+" -q -c qemu:///embed?root="+dir)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("virsh: %v\n%s", err, out)

@@ -2,12 +2,12 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -102,10 +102,9 @@ type spawned struct {
 // spawn runs a script where it can mount.
 func spawn(t testing.TB, script string, env ...string) spawned {
 	t.Helper()
-	s := spawned{exec.Command("sh", "-c", script), new(bytes.Buffer)}
+	s := spawned{Mounting(context.Background(), t, script), new(bytes.Buffer)}
 	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
 	s.cmd.Env = append(os.Environ(), env...)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

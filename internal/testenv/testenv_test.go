@@ -1,7 +1,9 @@
 package testenv
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -88,5 +90,43 @@ func TestFailingFileSystemTakesBytesAndFailsAtFsync(t *testing.T) {
 	}
 	if err := f.Sync(); err == nil {
 		t.Error("fsync went well")
+	}
+}
+
+// What has mounts of its own does not hold what others unmount, so that tests beside each
+// other have their devices alone.
+func TestMountsOfOthersAreNotHeld(t *testing.T) {
+	Loop(t)
+	out, err := exec.Command(Tool(t, "findmnt"), "-fno", "PROPAGATION", "/").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Need(t, "mounts that are shared (scripts/test)", string(out) == "shared\n")
+	file := filepath.Join(t.TempDir(), "disk")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 16<<20)); err != nil {
+		t.Fatal(err)
+	}
+	Formatted(t, file, "ext4")
+	device, _ := Attach(t, file)
+	_, unmount := MountedFrom(t, device)
+	other := Mounting(t.Context(), t, "echo && exec cat")
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := begun.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+	unmount() // and the device is nobody's
+	in.Close()
+	if err := other.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -46,7 +46,7 @@ func TestServerSaysWhatItExports(t *testing.T) {
 		for _, program := range []string{"unshare", "showmount", "rpcbind", "ganesha.nfsd"} {
 			testenv.Tool(t, program)
 		}
-		c := exec.Command("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", beside, "sh", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+		c := exec.Command("unshare", "--net", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", beside, "sh", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
 		c.Env = append(os.Environ(), served+"=192.0.2.1")
 		out, err := c.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
