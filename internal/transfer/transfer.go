@@ -78,7 +78,7 @@ type Transfer struct {
 	job     record.Job
 	ctx     context.Context // over when the transfer ends
 	watcher sync.WaitGroup
-	stop    context.CancelFunc
+	stop    func()   // ends the watching, and returns when it has ended
 	pipe    *os.File // our end of it
 	upload  bool
 }
@@ -96,9 +96,14 @@ func Download(jobs Jobs, client Client, j record.Job, in *os.File) *Transfer {
 }
 
 func begin(t *Transfer) *Transfer {
-	outer, stop := t.client.patient()
+	outer, release := t.client.patient()
 	ctx, cancel := context.WithCancel(outer)
-	t.ctx, t.stop = ctx, func() { cancel(); stop() }
+	t.ctx = ctx
+	t.stop = func() {
+		cancel()
+		t.watcher.Wait() // outer ends before them only where the client leaves or the front end stops
+		release()
+	}
 	t.watcher.Go(func() {
 		if t.watch(); ctx.Err() == nil || outer.Err() != nil {
 			t.deadlines(time.Unix(1, 0))
@@ -133,7 +138,6 @@ func (t *Transfer) deadlines(at time.Time) {
 // end ends the watching. The connection can be used again.
 func (t *Transfer) end() {
 	t.stop()
-	t.watcher.Wait()
 	t.deadlines(time.Time{})
 }
 

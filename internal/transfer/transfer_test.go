@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,6 +68,38 @@ func (o *oneJob) FailJob(_ context.Context, _ string, why *record.Error) error {
 type connection struct{ net.Conn }
 
 func (connection) PeerClosed() bool { return false }
+
+// unbroken is a connection that counts how often it is broken.
+type unbroken struct {
+	connection
+	broken *atomic.Int64
+}
+
+func (c unbroken) SetWriteDeadline(at time.Time) error {
+	if !at.IsZero() {
+		c.broken.Add(1)
+	}
+	return c.connection.SetWriteDeadline(at)
+}
+
+// What a front end still has to send of a download is not broken by its end.
+func TestWholeTransferIsNeverBroken(t *testing.T) {
+	var broken atomic.Int64
+	for range 100 {
+		jobs := newJob()
+		job := jobs.job
+		in, out := pipe(t)
+		client, _ := parties(t)
+		client.Connection = unbroken{client.Connection.(connection), &broken}
+		go func() { io.WriteString(out, "content"); out.Close(); jobs.end(record.Succeeded, nil) }()
+		if err := Download(jobs, client, job, in).Send(new(sink)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := broken.Load(); n > 0 {
+		t.Errorf("%d of 100 were", n)
+	}
+}
 
 // parties are a transfer's client, and the client's own end of the connection.
 func parties(t *testing.T) (Client, net.Conn) {
