@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
@@ -8,7 +9,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +21,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 	"storaged/internal/sparse"
 	"storaged/internal/testenv"
 )
@@ -284,6 +288,35 @@ func TestPackedContentsAreUnpacked(t *testing.T) {
 		t.Errorf("a part: %d %s", status, said)
 	}
 	h.absent("no")
+}
+
+// A client that sends all before it looks for an answer reads why its upload was
+// refused, though it was stopped or starved while that came: nothing but the job's
+// end, which breaks the body, comes between what it sends before and after.
+func TestRefusalIsThereForAClientThatComesBackToItsUpload(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("v", mib)
+	conn := must(new(net.Dialer).DialContext(h.ctx(), "unix", h.sock))(t)
+	defer conn.Close()
+	w := httputil.NewChunkedWriter(conn)
+	_, err := io.WriteString(conn, "PUT /v1/pools/pool/volumes/v/content HTTP/1.1\r\nHost: storaged\r\nTransfer-Encoding: chunked\r\n\r\n")
+	h.must(err)
+	must(w.Write(noise(1000)))(t)
+	j := h.newest(record.VolumeUpload)
+	h.until(j.ID, func(j record.Job) bool { return j.State == record.Running })
+	_, err = h.client.CancelJob(h.ctx(), j.ID, contract.JobCancel{})
+	h.end(of(j), err)
+	if n, err := w.Write(make([]byte, 16*mib)); err != nil { // more than any buffer on the way holds
+		t.Errorf("after %d bytes: %v", n, err)
+	}
+	in := bufio.NewReader(conn)
+	for status := 0; status != http.StatusConflict; {
+		resp := must(http.ReadResponse(in, nil))(t)
+		if status = resp.StatusCode; status >= http.StatusOK && status != http.StatusConflict {
+			t.Fatalf("answered %s", resp.Status)
+		}
+	}
 }
 
 // The type of a body is heeded: only what is the bytes of a disk is taken for it.

@@ -179,18 +179,25 @@ func (c *call) problem(e *record.Error) {
 		panic("internal error: rest: a problem cannot be JSON: " + err.Error())
 	}
 	c.write(p.Status, wire.ProblemType, append(b, '\n'))
-	if unread && c.stopping.Err() == nil {
+	if unread {
 		c.linger()
 	}
 }
 
-// linger reads on what a client still sends of a body that nobody wants. Who is
-// writing when the connection is closed may never read why.
+// linger ends the answer and reads on what a client still sends of a body that
+// nobody wants. Who is writing when the connection is closed may never read why. It
+// reads the connection: a body that a deadline has broken, as the end of a job does,
+// gives that error for ever.
 func (c *call) linger() {
-	out := http.NewResponseController(c.ResponseWriter)
-	if out.Flush() == nil && out.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
-		_, _ = io.Copy(io.Discard, c.r.Body) // it ends with the client's interest
+	conn, ok := c.r.Context().Value(connectionKey{}).(*peer.Conn)
+	if !ok || http.NewResponseController(c.ResponseWriter).Flush() != nil || conn.CloseWrite() != nil {
+		return
 	}
+	expire := func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }
+	defer expire() // the server reads no more of it either
+	_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
+	defer context.AfterFunc(c.stopping, expire)()
+	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 }
 
 // finish ends a call: it makes a problem of a panic and writes the log.

@@ -24,9 +24,12 @@ const (
 	// bodyTimeout bounds the time for a body of at most maxBody bytes.
 	bodyTimeout = 10 * time.Second
 
-	// lingerTime is how long is read on what nobody wants of a body: clients on
-	// this host that send it find the answer meanwhile.
-	lingerTime = 2 * time.Second
+	// lingerTime and lingerBytes bound what is read on of a body that nobody
+	// wants. Some clients look for an answer only when all is sent: the time is
+	// for one that is starved or stopped for a while, the bytes are about a second
+	// of reading. Who leaves ends it at once.
+	lingerTime  = 30 * time.Second
+	lingerBytes = 1 << 30
 
 	// writeTimeout bounds each write of an answer, also each one of a stream:
 	// a client that does not read for so long is stopped or stuck.

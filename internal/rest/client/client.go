@@ -56,7 +56,11 @@ func Dial(socket string) *Client {
 	return &Client{socket: socket, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return d.DialContext(ctx, "unix", socket)
+				conn, err := d.DialContext(ctx, "unix", socket)
+				if err != nil {
+					return nil, err
+				}
+				return heardOut(conn), nil
 			},
 			DisableCompression:    true,
 			ExpectContinueTimeout: expectTimeout,

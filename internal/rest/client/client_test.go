@@ -1,8 +1,11 @@
 package client
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,6 +96,61 @@ func TestAnswerOfAnotherProgramIsNotBelieved(t *testing.T) {
 	_, err = c.Pool(t.Context(), "images")
 	done.Wait()
 	if record.CodeOf(err) != record.Internal || !strings.Contains(err.Error(), "is not storaged") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// deafConn is a connection whose reader comes too late: after a write has failed.
+type deafConn struct {
+	net.Conn
+	failed  chan struct{}
+	failing sync.Once
+}
+
+func (c *deafConn) Read(b []byte) (int, error) {
+	<-c.failed
+	return c.Conn.Read(b)
+}
+
+func (c *deafConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.failing.Do(func() { close(c.failed) })
+	}
+	return n, err
+}
+
+// A client that is stopped or starved finds both at once: that it cannot write any
+// more, and why.
+func TestRefusalIsReadThoughTheDaemonHasHungUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	answer := `{"type":"about:blank","title":"Busy","status":409,"code":"busy","detail":"the volume is in use"}`
+	var done sync.WaitGroup
+	done.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = conn.Read(make([]byte, 100)) // not all of it
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 409 Conflict\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
+		conn.Close()
+	})
+	c := Dial(path)
+	defer c.Close()
+	transport := c.http.Transport.(*http.Transport)
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		return heardOut(&deafConn{Conn: conn, failed: make(chan struct{})}), err
+	}
+	_, err = c.SetSecret(t.Context(), contract.Submit{}, "key", make([]byte, 4<<20)) // more than the socket holds
+	done.Wait()
+	if record.CodeOf(err) != record.Busy {
 		t.Fatalf("got %v", err)
 	}
 }

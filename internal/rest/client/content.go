@@ -129,11 +129,12 @@ func sendFile(ctx context.Context, conn *net.UnixConn, a *ask, f *os.File) (*htt
 		return nil, err
 	}
 	req.Host = "storaged"
-	if err := req.Write(conn); err != nil {
-		return nil, err
-	}
+	unsent := req.Write(conn) // who refuses it may answer and hang up before
 	in := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(in, req)
+	if err != nil && unsent != nil {
+		err = unsent
+	}
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		return resp, err
 	}
