@@ -285,7 +285,7 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 	o.Capacity = cmp.Or(r.Size, o.Capacity)
 	if can := k.There.VolVerbs; slices.Contains(can, "upload") && !slices.Contains(can, "create") {
 		return nil, record.Errorf(record.Unsupported, "no volume is made in pools of type %s", k.There.Type).
-			WithHint("%s writes the copy over one that is there", record.Do("").With("overwrite"))
+			WithHint("%s writes the copy over one that is there", record.Do("volume.clone", k.Pool.Name+"/"+k.Volume.Name, k.Into.Pool+"/VOLUME").With("overwrite"))
 	}
 	err := r.checkShared(k)
 	switch {

@@ -52,7 +52,7 @@ func failureOf(err error) *wire.Failure {
 		code = wire.OperationFailed
 	}
 	message := e.Within(err).Message
-	if hint := e.Hint.Words(record.Call.CommandLine); hint != "" {
+	if hint := advice(e.Hint); hint != "" {
 		message += "; " + hint
 	}
 	f = wire.Failf(wire.FromStorage, code, "%s", message)
