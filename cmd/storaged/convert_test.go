@@ -249,16 +249,15 @@ func TestLinkedClones(t *testing.T) {
 	h.refuses(record.NotFound, "gone")(h.create("x", mib, format("qcow2"), field("backing", "pool/gone")))
 }
 
-// TestLinkedCloneIsMadeAtOnce measures with the machine as it is; the figure that is
-// promised is that of the benchmarks.
-func TestLinkedCloneOfALargeImageIsMadeAtOnce(t *testing.T) {
+// What is made does not grow with the image; how long it takes is measured by the
+// benchmarks.
+func TestLinkedCloneOfALargeImageWritesLittle(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.succeed(h.create("base", 20*1024*mib, format("qcow2"), options("preallocation=metadata")))
-	begun := time.Now()
 	j := h.succeed(h.clone("base", "one", linked))
-	if took := time.Since(begun); took > 5*time.Second || *j.Stats.BytesWritten > mib {
-		t.Errorf("it took %v, stats %s", took, shown(j.Stats))
+	if *j.Stats.BytesWritten > mib {
+		t.Errorf("stats %s", shown(j.Stats))
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 
 // patience bounds every wait of these tests: far more than anything here takes
 // on a slow machine, far less than the test run's own limit.
-var patience = testenv.Patience(60 * time.Second)
+var patience = testenv.Patience(3 * time.Minute)
 
 // bin holds the three programs, built once by TestMain where they are not built already.
 var bin string

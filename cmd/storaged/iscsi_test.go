@@ -146,7 +146,7 @@ func TestTargetIsAwayInAClone(t *testing.T) {
 	h.written(st.Job.ID, 1)
 	x.Down()
 	h.awaitSession("FAILED")
-	h.answersAtOnce()
+	h.answers()
 	x.Up()
 	h.succeed(st, nil)
 	h.hasHash("copy", want)

@@ -54,13 +54,13 @@ func TestServerIsAwayInTheMiddleOfAJob(t *testing.T) {
 				})
 			}
 			h.runs(0, "a server", "list")
-			h.answersAtOnce()
+			h.answers()
 			h.sparse("elsewhere", mib)
 			_, err := h.client.CancelJob(h.ctx(), ends.Job.ID, contract.JobCancel{Now: true})
 			h.must(err)
 			h.until(ends.Job.ID, func(j record.Job) bool { return j.State == record.RollingBack || namesWhoIsStuck(j) })
 			<-gone.C
-			h.answersAtOnce()
+			h.answers()
 			back()
 			h.succeed(finishes, nil)
 			if got := hashOf(t, filepath.Join(dir, "finishes")); got != want {

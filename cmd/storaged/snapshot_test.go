@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"storaged/internal/crash"
 	"storaged/internal/operation"
@@ -220,17 +219,15 @@ func TestSnapshotsHaveChildrenAndAreSuch(t *testing.T) {
 	}
 }
 
-// A snapshot of a large volume takes no longer than one of a small one.
-func TestSnapshotOfALargeVolumeIsQuick(t *testing.T) {
+// A snapshot of a large volume copies no more than one of a small one.
+func TestSnapshotOfALargeVolumeCopiesNothing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.sharing("xfs")
 	h.succeed(h.create("other/large", 20<<30, allocation(0)))
-	begun := time.Now()
-	h.succeed(h.freeze("other/large", "s"))
-	t.Logf("%v", time.Since(begun))
-	if took := time.Since(begun); took > 2*time.Second { // what others do on the machine counts too
-		t.Errorf("it took %v", took)
+	j := h.succeed(h.freeze("other/large", "s"))
+	if *j.Stats.BytesRead > mib || *j.Stats.BytesWritten > mib {
+		t.Errorf("stats %s", shown(j.Stats))
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait: far more than anything here takes on a slow machine.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // answer is one of polkit's.
 type answer struct {

@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds every wait: far more than anything here takes on a slow machine.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 const mib = 1 << 20
 

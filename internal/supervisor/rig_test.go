@@ -26,7 +26,7 @@ import (
 const attempts = 2
 
 // patience bounds every wait of a test: it is reached only by a failure.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var (
 	uid1000 = record.Owner{UID: 1000, User: "alice", PID: 1, Command: "test", Via: "rest"}

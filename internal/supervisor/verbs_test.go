@@ -98,20 +98,16 @@ func TestCancelClimbsTheLadder(t *testing.T) {
 }
 
 func TestCancelNowHasNoPatience(t *testing.T) {
-	r := newRig(t) // ten seconds for each rung
+	r := newRig(t, func(tt *Times) { tt.CancelAck, tt.GroupTerm = time.Hour, time.Hour })
 	id := r.submit(request(fakeHelper("ignoreTerm"))).ID
 	r.until(id, func(j record.Job) bool { return len(j.Warnings) > 0 })
 	if _, err := r.sup.Cancel(id, uid1000, false); err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
 	if _, err := r.sup.Cancel(id, uid1000, true); err != nil {
 		t.Fatal(err)
 	}
 	r.ended(id, record.Canceled)
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("took %v", took)
-	}
 }
 
 func TestAcknowledgedRollbackGetsItsTime(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 // libvirtPatience bounds the start of libvirtd, which takes some 100 ms.
-const libvirtPatience = 30 * time.Second
+const libvirtPatience = 2 * time.Minute
 
 // System is where programs of libvirt are: the root directory of another system that was
 // unpacked there, "" for this one.

@@ -13,7 +13,7 @@ import (
 )
 
 // busPatience bounds the start of a bus and of polkit, which take some 100 ms.
-const busPatience = 30 * time.Second
+const busPatience = 2 * time.Minute
 
 // polkitd is where Debian and its like have the program.
 const polkitd = "/usr/lib/polkit-1/polkitd"

@@ -226,7 +226,7 @@ func SilentOn(t testing.TB, path string) (wake func()) {
 }
 
 // unmountPatience bounds the wait for a file system to be let go.
-const unmountPatience = time.Minute
+const unmountPatience = 3 * time.Minute
 
 // Unmount unmounts a file system as soon as nobody is in it: a loop device lets
 // go of its file some time after it was unmounted itself.

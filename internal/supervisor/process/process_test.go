@@ -52,7 +52,7 @@ func init() {
 	}
 }
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // sh starts a shell script as a helper would be started.
 func sh(t *testing.T, script string, c Cgroups) (*Proc, Family) {

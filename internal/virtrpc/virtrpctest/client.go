@@ -16,7 +16,7 @@ import (
 )
 
 // Patience bounds every wait: far more than anything takes on a slow machine.
-const Patience = 60 * time.Second
+const Patience = 5 * time.Minute
 
 // Client is a client with the habits of go-libvirt: its serials begin with 1, it knows
 // no keepalive, does not say that a download has ended, and opens with an odd number where
@@ -106,11 +106,18 @@ func (c *Client) Next() (p Packet, err error) {
 	return p, err
 }
 
+// Packet gives a call to be sent.
+func (c *Client) Packet(p wire.Procedure, args xdr.Value) (wire.Header, []byte) {
+	c.t.Helper()
+	h, b := c.Header(p), c.encode(args)
+	return h, append(h.Append(nil, len(b)), b...)
+}
+
 // Begin sends a call and does not wait for the answer.
 func (c *Client) Begin(p wire.Procedure, args xdr.Value) wire.Header {
 	c.t.Helper()
-	h := c.Header(p)
-	c.Send(h, c.encode(args))
+	h, b := c.Packet(p, args)
+	c.SendRaw(b)
 	return h
 }
 
