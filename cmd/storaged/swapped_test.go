@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/testenv"
 )
 
 // swap replaces a volume's file as no job of ours does.
@@ -43,5 +44,28 @@ func TestVerbsLeaveAloneAFileThatWasSwapped(t *testing.T) {
 			h.runs(0, "", "vol", "delete", "pool/"+name, "--missing-ok", "--yes")
 		}
 		h.must(os.RemoveAll(h.dir + "/out"))
+	}
+}
+
+// On an overlay inodes and times of birth do not tell all: a file of a lower layer gets a copy
+// when it is opened for writing, and is the same volume still.
+func TestVerbsLeaveAloneAFileThatWasSwappedOnAnOverlay(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := newHost(t)
+	lower := t.TempDir()
+	h.must(os.WriteFile(lower+"/low", noise(mib), 0o600))
+	dir := testenv.Overlay(t, lower, t.TempDir())
+	h.define("layers", dir)
+	h.runs(0, "", "vol", "wipe", "layers/low", "--accept-limits", "--yes")
+	for _, name := range []string{"low", "made"} {
+		h.runs(0, "", "vol", "create", "layers/made", "1M", "--exist-ok")
+		theirs := bytes.Repeat([]byte("theirs"), 100)
+		h.must(os.WriteFile(dir+"/.new", theirs, 0o600))
+		h.must(os.Rename(dir+"/.new", dir+"/"+name))
+		h.runs(record.ExitBusy, "somebody has replaced it", "vol", "wipe", "layers/"+name, "--accept-limits", "--yes")
+		if b, err := os.ReadFile(dir + "/" + name); err != nil || !bytes.Equal(b, theirs) {
+			t.Errorf("%s is touched (%v)", name, err)
+		}
 	}
 }

@@ -32,7 +32,7 @@ func (s stored) Content() diskio.Content { return diskio.FileContent(s.file) }
 
 func (s stored) Info() (backends.VolumeInfo, error) {
 	st, err := blockdev.Statx(s.file)
-	return backends.VolumeInfo{Path: s.file.Name(), Size: int64(st.Size), ID: header.FileID(&st)}, err
+	return backends.VolumeInfo{Path: s.file.Name(), Size: int64(st.Size), ID: header.FileID(s.file, &st)}, err
 }
 
 func (s stored) Is(id backends.Identity) error {

@@ -137,6 +137,27 @@ func MountImage(t testing.TB, image, dir string) {
 	run(t, "mount", "-o", "loop", image, dir)
 }
 
+// Overlay mounts an overlay for the time of the test, with its lower layer in one directory
+// and the upper one in another, which both stay, and gives where. It needs root.
+func Overlay(t testing.TB, lower, upper string) string {
+	t.Helper()
+	Root(t)
+	Kernel(t, "overlay")
+	dir := filepath.Join(t.TempDir(), "overlay")
+	layers := filepath.Join(upper, "layers")
+	for _, d := range []string{dir, filepath.Join(layers, "upper"), filepath.Join(layers, "work")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", lower, layers)
+	if err := unix.Mount("storaged-test", dir, "overlay", 0, options); err != nil {
+		t.Fatalf("cannot mount an overlay: %v", err)
+	}
+	t.Cleanup(func() { Unmount(t, dir) })
+	return dir
+}
+
 // Failing mounts an ext2 file system that says it is much larger than what
 // lies below it: it takes any number of bytes, and the fsync of more than some
 // 20 MiB is an I/O error. It needs root.

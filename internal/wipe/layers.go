@@ -5,35 +5,20 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"storaged/internal/blockdev"
 	"storaged/internal/diskio"
 )
 
-// Of a file handle on an overlay (fs/overlayfs/overlayfs.h): its type, and by
-// place in it the mark and the flag that tells the upper layer.
-const (
-	atHandleFID     = 0x200 // AT_HANDLE_FID of linux/fcntl.h
-	overlayHandle   = 0xf8
-	overlayMark     = 0xfb
-	overlayMarkAt   = 4
-	overlayFlagsAt  = 6
-	overlayUpper    = 0x04
-	journalDataFlag = 0x00004000 // FS_JOURNAL_DATA_FL of linux/fs.h
-)
+// journalDataFlag is FS_JOURNAL_DATA_FL of linux/fs.h.
+const journalDataFlag = 0x00004000
 
 // isCopiedUp reports whether a file on an overlay has, or had, its content in a
 // lower layer: whoever opens it for writing gets a copy in the upper one, and the
 // kernel knows of which file, also after a rename or another mount. Before Linux
 // 6.6 nobody can tell, and it is false.
 func isCopiedUp(f *os.File) bool {
-	handle, _, err := unix.NameToHandleAt(int(f.Fd()), "", unix.AT_EMPTY_PATH|atHandleFID)
-	if err != nil || handle.Type() != overlayHandle {
-		return false
-	}
-	b := handle.Bytes()
-	return len(b) > overlayFlagsAt && b[overlayMarkAt] == overlayMark && b[overlayFlagsAt]&overlayUpper == 0
+	_, upper, ok := blockdev.OverlayHandle(f)
+	return ok && !upper
 }
 
 // journalsData reports whether ext4 on that device writes the file's data into

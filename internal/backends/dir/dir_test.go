@@ -47,6 +47,12 @@ func TestContractOnOtherFileSystems(t *testing.T) {
 	}
 }
 
+// Files on an overlay have the numbers of the layers that they lie in, which are on two file
+// systems here.
+func TestContractOnAnOverlay(t *testing.T) {
+	contract(t, testenv.Overlay(t, testenv.Mount(t, "tmpfs"), testenv.Mount(t, "ext4")))
+}
+
 // vfat has neither links nor owners and modes, and so nothing that those who test a
 // pool's directory put there. Nor has it inodes that last.
 func TestContractOnVFAT(t *testing.T) {

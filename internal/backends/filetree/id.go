@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 	"os"
@@ -23,7 +24,8 @@ type objectID struct {
 	inode  uint64 // 0: any
 	// stamp tells an object from a later one that got the numbers of one that is
 	// gone. It lasts as long as the object, over mounts and reboots. It is compared
-	// where both have one; "": not known. That of a file is its time of birth.
+	// where both have one; "": not known. That of a file is its time of birth. On an
+	// overlay it tells all, and alone.
 	stamp string
 }
 
@@ -95,12 +97,21 @@ func (Tree) Apart(a, b backends.Identity) bool {
 // matches reports whether what is found is what is known. Without a device it may
 // have been mounted anew since.
 func (id objectID) matches(found objectID) bool {
+	switch known, told := id.handled(), found.handled(); {
+	case known && told:
+		id.inode = found.inode
+	case known || told: // an earlier version, or an earlier kernel, had no handles
+		id.stamp = ""
+	}
 	if id.device == 0 && strings.HasPrefix(found.stamp, passing) {
 		id.inode = 0
 	}
 	return (id.device == 0 || id.device == found.device) && (id.inode == 0 || id.inode == found.inode) &&
 		(id.stamp == "" || found.stamp == "" || id.stamp == found.stamp)
 }
+
+// handled reports whether the stamp is what an overlay knows the object by.
+func (id objectID) handled() bool { return strings.HasPrefix(id.stamp, header.HandleMark) }
 
 // replacedBy says what is at the place of the one that is known, as far as that can be told.
 func (id objectID) replacedBy(found objectID) string {
@@ -137,8 +148,12 @@ func (d *poolDir) id() (id objectID, fs unix.Statfs_t, err error) {
 		err = retry(func() error { return unix.Fstatfs(d.fd(), &fs) })
 	}
 	id = objectID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, stamp(&fs, &st)}
-	if err == nil && fs.Type == unix.NFS_SUPER_MAGIC {
+	switch {
+	case err != nil:
+	case fs.Type == unix.NFS_SUPER_MAGIC:
 		id.stamp = exported(fmt.Sprintf("%d:%d", st.Dev_major, st.Dev_minor))
+	case fs.Type == unix.OVERLAYFS_SUPER_MAGIC:
+		id.stamp = cmp.Or(header.Handle(d.File, &st), id.stamp)
 	}
 	return id, fs, err
 }

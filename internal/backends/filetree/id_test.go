@@ -2,6 +2,8 @@ package filetree
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"storaged/internal/backends"
@@ -39,6 +41,108 @@ func TestAnotherFileSystemAtThePoolsPlaceIsNotThePool(t *testing.T) {
 				mounted(own, func() { refreshed(t, p) })
 			}
 		})
+	}
+}
+
+// Of what is on an overlay inodes and times of birth do not always stay.
+func TestFilesAndPoolsAreKnownAgainOnOverlays(t *testing.T) {
+	for _, upper := range []string{"ext4", "tmpfs"} {
+		t.Run(upper, func(t *testing.T) {
+			lower := testenv.Mount(t, "ext4")
+			must(t, os.Mkdir(lower+"/pool", 0o755))
+			must(t, os.WriteFile(lower+"/pool/found", []byte("x"), 0o600))
+			for _, layer := range []string{lower, testenv.Mount(t, upper)} { // on the same file system, and on another
+				overlaid(t, lower, layer)
+			}
+		})
+	}
+}
+
+func overlaid(t *testing.T, lower, upper string) {
+	top := testenv.Overlay(t, lower, upper)
+	must(t, os.Mkdir(top+"/made", 0o755))
+	for _, name := range []string{"pool", "made"} {
+		p := backends.Pool{Type: "dir", Target: filepath.Join(top, name)}
+		must(t, os.WriteFile(filepath.Join(p.Target, "v"), []byte("x"), 0o600))
+		p.ID = refreshed(t, p).ID
+		known := volumesIn(t, p)
+		for _, write := range []bool{false, true} { // what is written of a lower layer gets a copy in the upper
+			for _, id := range []backends.Identity{p.ID, Tree{}.Lasting(p.ID)} {
+				p.ID = id
+				isKnown(t, p, known, write)
+			}
+			must(t, os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0))
+		}
+		for name, id := range known {
+			path := filepath.Join(p.Target, name)
+			must(t, os.Remove(path))
+			must(t, os.WriteFile(path, []byte("x"), 0o600)) // ext4 gives it the inode of the one that is gone
+			if err := isStill(t, p, name, id, false); !errors.Is(err, backends.ErrChanged) || (Tree{}).Same(id, volumesIn(t, p)[name]) {
+				t.Errorf("another %s is taken for the one known as %s: %v", path, id, err)
+			}
+		}
+	}
+}
+
+// isKnown fails unless the pool and its volumes are known again.
+func isKnown(t *testing.T, p backends.Pool, known map[string]backends.Identity, write bool) {
+	t.Helper()
+	for name, id := range known {
+		if err := isStill(t, p, name, id, write); err != nil {
+			t.Errorf("%s, known as %s (%s): %v", name, id, p.ID, err)
+		}
+	}
+	for name, id := range volumesIn(t, p) {
+		if !(Tree{}).Same(known[name], id) {
+			t.Errorf("%s was %s and is %s", name, known[name], id)
+		}
+	}
+}
+
+// isStill opens a volume and asks whether it is the one known.
+func isStill(t *testing.T, p backends.Pool, name string, id backends.Identity, write bool) error {
+	t.Helper()
+	access := backends.ReadShared
+	if write {
+		access = backends.WriteExclusive
+	}
+	v, err := (Tree{}).Open(t.Context(), p, name, access)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	return v.Is(id)
+}
+
+func volumesIn(t *testing.T, p backends.Pool) map[string]backends.Identity {
+	t.Helper()
+	all := map[string]backends.Identity{}
+	_, err := (Tree{}).Refresh(t.Context(), p, func(v backends.VolumeInfo) error {
+		all[v.Name] = v.ID
+		return nil
+	})
+	must(t, err)
+	return all
+}
+
+// What an earlier version has recorded, or one under an earlier kernel, has no handles.
+func TestAnOverlaysHandleTellsAllWhereBothHaveIt(t *testing.T) {
+	for _, c := range []struct {
+		known, found backends.Identity
+		same         bool
+	}{
+		{"41:5:=ab", "41:7:=ab", true},
+		{"0:5:=ab", "42:7:=ab", true},
+		{"41:5:=ab", "42:5:=ab", false}, // of another mount
+		{"41:5:=ab", "41:5:=ac", false},
+		{"41:5:1700", "41:5:=ab", true},
+		{"41:5:1700", "41:7:=ab", false},
+		{"41:5:=ab", "41:7:1700", false},
+		{"0:5:~794c7630", "41:7:~794c7630", true},
+	} {
+		if got := (Tree{}).Same(c.known, c.found); got != c.same {
+			t.Errorf("%q and %q: %t", c.known, c.found, got)
+		}
 	}
 }
 
@@ -100,6 +204,13 @@ func TestNoIdentityIsNoPools(t *testing.T) {
 		if err := b.CheckIdentity(text); err != nil || !b.Same(text, text) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -136,21 +136,31 @@ func (d *poolDir) sync() error {
 	return nil
 }
 
-// stat looks at a name without opening or following it. EXDEV says that
+// stat looks at a name without opening or following it.
+func (d *poolDir) stat(name string) (st unix.Statx_t, err error) {
+	err = d.reach(name, func(path *os.File) (err error) {
+		st, err = blockdev.Statx(path)
+		return err
+	})
+	return st, err
+}
+
+// reach gives look what a name means, open as a path only. EXDEV says that
 // something is mounted there: statx(2) by name would ask that, which may belong
 // to a server that is dead, and so the way ends before it.
-func (d *poolDir) stat(name string) (st unix.Statx_t, err error) {
+func (d *poolDir) reach(name string, look func(path *os.File) error) error {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath}
 	fd := -1
-	err = retry(func() (err error) {
+	err := retry(func() (err error) {
 		fd, err = unix.Openat2(d.fd(), name, &how)
 		return err
 	})
 	if err != nil {
-		return st, err
+		return err
 	}
-	defer unix.Close(fd) // it is a path only
-	return statx(fd, "", unix.AT_EMPTY_PATH)
+	path := os.NewFile(uintptr(fd), name)
+	defer path.Close() // it is a path only
+	return look(path)
 }
 
 // beneath keeps the way to a name in the directory and on its file system, and

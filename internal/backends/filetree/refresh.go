@@ -118,7 +118,7 @@ func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo
 	if _, _, snapshot := record.ParseSnapshot(name); record.Reserved(name) && !snapshot || deletedInUse(name) {
 		return info, false
 	}
-	st, err := d.stat(name)
+	info, st, err := d.seen(name)
 	if errors.Is(err, unix.ENOENT) || err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return info, false
 	}
@@ -131,7 +131,6 @@ func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo
 	if err := checkStored(name); err != nil {
 		return ignored(name, err.Error()), true
 	}
-	info = infoOf(name, d.path(name), &st)
 	if why := danger(&st); why != "" {
 		return linkedOr(ignored(name, why), info, &st), true
 	}
@@ -140,6 +139,16 @@ func (d *poolDir) look(name string, in *header.Reader) (info backends.VolumeInfo
 		return ignored(name, err.Error()), true
 	}
 	return info, !errors.Is(err, backends.ErrNotFound)
+}
+
+// seen is what can be told of a name without opening what it means.
+func (d *poolDir) seen(name string) (info backends.VolumeInfo, st unix.Statx_t, err error) {
+	err = d.reach(name, func(path *os.File) (err error) {
+		st, err = blockdev.Statx(path)
+		info = infoOf(name, d.path(name), path, &st)
+		return err
+	})
+	return info, st, err
 }
 
 // linkedOr tells of a regular file all that is known, beside why it is ignored:

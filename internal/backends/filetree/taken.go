@@ -95,11 +95,12 @@ func (t *taken) Rename(ctx context.Context, to backends.Pool, name string, recor
 	return nil
 }
 
-// renamable looks whether the name can become one in that directory.
+// renamable looks whether the name can become one in that directory. The directories are
+// compared: files on an overlay have device numbers of the layers that they lie in.
 func (t *taken) renamable(d *poolDir, name string) error {
-	here, err := blockdev.Statx(t.file)
+	here, err := blockdev.Statx(t.dir.File)
 	if err != nil {
-		return t.dir.refusal(t.name, err)
+		return fmt.Errorf("cannot look at pool directory %q: %w", t.dir.target, err)
 	}
 	there, err := blockdev.Statx(d.File)
 	if err != nil {

@@ -110,7 +110,7 @@ func (v *volume) Info() (backends.VolumeInfo, error) {
 	if err != nil {
 		return backends.VolumeInfo{}, err
 	}
-	info := infoOf(v.name, v.path, &st)
+	info := infoOf(v.name, v.path, v.file, &st)
 	info.Permissions.Label = labelOf(v.file)
 	return info, nil
 }
@@ -123,7 +123,8 @@ func (v *volume) stat() (unix.Statx_t, error) {
 	return st, err
 }
 
-// Is compares inode and birth, on file systems where those last.
+// Is compares inode and birth, on file systems where those last, or what else a file is
+// known by. An overlay has the inodes of the layers that its files lie in.
 func (v *volume) Is(id backends.Identity) error {
 	if id == "" {
 		return nil
@@ -133,7 +134,7 @@ func (v *volume) Is(id backends.Identity) error {
 		return fmt.Errorf("cannot look at the file system of volume %q: %w", v.path, err)
 	}
 	info, err := v.Info()
-	if err != nil || passes(fs.Type) || (Tree{}).Same(Tree{}.Lasting(id), info.ID) {
+	if err != nil || passes(fs.Type) && fs.Type != unix.OVERLAYFS_SUPER_MAGIC || (Tree{}).Same(Tree{}.Lasting(id), info.ID) {
 		return err
 	}
 	return &backends.AnotherError{Path: v.path}
@@ -176,8 +177,8 @@ func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.Resize
 	return diskio.Resize(ctx, p, v.file, spec)
 }
 
-// infoOf is what a look at a file tells of a volume.
-func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
+// infoOf is what a look at a file, which is open at least as a path, tells of a volume.
+func infoOf(name, path string, f *os.File, st *unix.Statx_t) backends.VolumeInfo {
 	at := fileAt(path)
 	return backends.VolumeInfo{
 		Name:        name,
@@ -187,7 +188,7 @@ func infoOf(name, path string, st *unix.Statx_t) backends.VolumeInfo {
 		Capacity:    int64(st.Size),
 		Size:        int64(st.Size),
 		Allocation:  int64(st.Blocks) * 512, // statx(2): always units of 512
-		ID:          header.FileID(st),
+		ID:          header.FileID(f, st),
 		Change:      timeOf(st.Ctime),
 		Modify:      timeOf(st.Mtime),
 		Access:      timeOf(st.Atime),

@@ -1,6 +1,7 @@
 package header
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -125,7 +126,7 @@ func locate(path string, r backends.Reference) backends.Reference {
 	if err != nil {
 		return r
 	}
-	r.ID = FileID(&st)
+	r.ID = FileID(f, &st)
 	buf := make([]byte, unix.PathMax)
 	if n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), buf); err == nil {
 		r.Path = text(string(buf[:n]))
@@ -133,15 +134,35 @@ func locate(path string, r backends.Reference) backends.Reference {
 	return r
 }
 
-// FileID is by what a file is known again that a header may name: as
-// DEVICE:INODE, and :BIRTH where the file system keeps that.
-func FileID(st *unix.Statx_t) backends.Identity {
+// FileID is by what an open file is known again that a header may name: as
+// DEVICE:INODE, and :BIRTH where the file system keeps that, or on an overlay :=HANDLE.
+func FileID(f *os.File, st *unix.Statx_t) backends.Identity {
 	id := fmt.Sprintf("%d:%d", unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino)
-	if birth := BirthNS(st); birth != 0 {
+	birth := BirthNS(st)
+	if handle := Handle(f, st); handle != "" {
+		id += ":" + handle
+	} else if birth != 0 {
 		id += fmt.Sprintf(":%d", birth)
 	}
 	return backends.Identity(id)
 }
+
+// Handle is by what alone a file or directory on an overlay is known again, "" elsewhere: a
+// sum of its handle, which is longer than an identity may be.
+func Handle(f *os.File, st *unix.Statx_t) string {
+	if st.Dev_major != 0 { // that of a device, which an overlay has none of
+		return ""
+	}
+	b, _, ok := blockdev.OverlayHandle(f)
+	if !ok {
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return fmt.Sprintf("%s%x", HandleMark, sum[:12])
+}
+
+// HandleMark begins what Handle gives.
+const HandleMark = "="
 
 // BirthNS is when a file was made, in ns since 1970; 0 on file systems that do not
 // keep that.
