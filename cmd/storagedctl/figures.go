@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -42,11 +43,14 @@ func figures(j *record.Job, rank string) term.Figures {
 }
 
 // amount is where in its content a job is, with holes. What is moved of that the percent
-// and the rate are of.
+// and the rate are of: where that is another share, as with many holes or in a job of several
+// long phases, it is not told as if it were the same.
 func amount(p record.Progress) string {
 	switch {
 	case p.Unit != "bytes" && p.Total > 0:
 		return fmt.Sprintf("%d of %d %s", p.Done, p.Total, p.Unit)
+	case p.Total > 0 && p.Percent != nil && math.Abs(*p.Percent-100*float64(p.Done)/float64(p.Total)) > samePercent:
+		return "at " + quantity.FormatBytes(p.Done) + " of a length of " + quantity.FormatBytes(p.Total)
 	case p.Total > 0:
 		return "at " + quantity.FormatBytes(p.Done) + " of " + quantity.FormatBytes(p.Total)
 	case p.Done > 0 && p.Unit == "bytes":
@@ -54,6 +58,10 @@ func amount(p record.Progress) string {
 	}
 	return ""
 }
+
+// samePercent is how far percent and share may lie apart that are told as one: the head of an
+// image, say, and the end of a job are work too.
+const samePercent = 5
 
 func timeLeft(e record.Estimate) string {
 	switch {

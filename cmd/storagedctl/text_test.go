@@ -211,3 +211,21 @@ func TestABackingThatIsNoVolumeIsSaidToBeNone(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// The percent is of what is moved, and the amount is where in the length the job is.
+func TestPercentAndAmountAreNotToldAsOneWhereTheyAreNot(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		percent float64
+		want    string
+	}{
+		{28.6, "at 30.0 MiB of 105 MiB"},
+		{27, "at 30.0 MiB of 105 MiB"},
+		{63.8, "at 30.0 MiB of a length of 105 MiB"}, // holes are behind
+	} {
+		p := record.Progress{Percent: &c.percent, Done: 30 * mib, Total: 105 * mib, Unit: "bytes"}
+		if got := amount(p); got != c.want {
+			t.Errorf("%v %%: %q, want %q", c.percent, got, c.want)
+		}
+	}
+}

@@ -91,7 +91,7 @@ func (r *PoolDeleteRequest) Plan(k Known) (Operation, error) {
 	case err != nil:
 		return nil, err
 	case r.WithVolumes:
-		return o, o.take(vols)
+		return o, o.take(k.Pool, vols)
 	case len(vols) > 0:
 		return nil, inhabited(k.Pool, vols)
 	}
@@ -99,22 +99,21 @@ func (r *PoolDeleteRequest) Plan(k Known) (Operation, error) {
 }
 
 // take makes it one of the pool with those volumes.
-func (o *PoolDelete) take(vols []record.Volume) error {
+func (o *PoolDelete) take(p record.Pool, vols []record.Volume) error {
 	var names []string
 	allocated := int64(0)
 	for _, v := range vols {
 		names = append(names, v.Name)
 		allocated = quantity.Sum(allocated, v.Allocation)
 	}
-	goes := "the catalog knows no volume of the pool: what it holds keeps it from being deleted"
-	switch len(vols) {
-	case 0:
-	case 1:
-		goes = fmt.Sprintf("1 volume goes with the pool, %s allocated, and its snapshots: %q", quantity.FormatBytes(allocated), names[0])
-	default:
-		goes = fmt.Sprintf("%d volumes go with the pool, %s allocated, and their snapshots: %s", len(vols), quantity.FormatBytes(allocated), record.List(names, maxGoing))
+	switch {
+	case len(vols) == 0 && p.Ignored > 0:
+		o.warnings = []string{fmt.Sprintf("the pool holds no volume, and %s that is none: that keeps it from being deleted", record.Plural(int(p.Ignored), "name"))}
+	case len(vols) == 1:
+		o.warnings = []string{fmt.Sprintf("1 volume goes with the pool, %s allocated, and its snapshots: %q", quantity.FormatBytes(allocated), names[0])}
+	case len(vols) > 1:
+		o.warnings = []string{fmt.Sprintf("%d volumes go with the pool, %s allocated, and their snapshots: %s", len(vols), quantity.FormatBytes(allocated), record.List(names, maxGoing))}
 	}
-	o.warnings = []string{goes}
 	return o.Hold(names)
 }
 
