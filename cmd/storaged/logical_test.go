@@ -235,6 +235,10 @@ func TestJobWaitsForRoomInAThinPool(t *testing.T) {
 	h.lvm("lvextend", "--size", "+64m", "group/tp")
 	h.succeed(st, nil)
 	h.zeroBehind("/dev/group/thin", content)
+	h.must(h.refresh("vg"))
+	if p := h.poolEntry("vg"); len(p.ThinPools) != 1 || p.ThinPools[0].Name != "tp" || p.ThinPools[0].Capacity != 128*mib || p.ThinPools[0].Allocation < 64*mib || p.ThinPools[0].MetadataAllocation == 0 {
+		t.Errorf("thin pools are %+v", p.ThinPools)
+	}
 	h.lvm("lvremove", "--yes", "group/tp")
 	h.must(h.refresh("vg"))
 	st, err := h.client.Start(h.ctx(), contract.Submit{}, "vg", "", &operation.PoolStopRequest{})

@@ -380,6 +380,7 @@ type PoolInfo struct {
 	Allocation int64
 	Available  int64
 	Free       []record.FreeExtent // where volumes can be made, of a disk; MaxFree at most
+	ThinPools  []record.ThinPool   // of a volume group; MaxThinPools at most
 	Disk       string              // whole physical device as major:minor, "" if there is none; Refresh alone looks for it
 	// Permissions are those of the target; nil where it has none.
 	Permissions *record.Permissions
@@ -443,6 +444,9 @@ type Reference struct {
 
 // MaxFree bounds the free extents that a pool is said to have.
 const MaxFree = 200
+
+// MaxThinPools bounds the pools of thin volumes that a pool is said to have.
+const MaxThinPools = 32
 
 // MaxExtents bounds the parts of devices that a volume is said to be made of.
 const MaxExtents = 64

@@ -66,7 +66,7 @@ func (c *Catalog) useNext(tx *store.Tx, p *store.Pool) error {
 		return nil
 	}
 	p.Identity, p.Real, p.Permissions, p.Unfinished, p.Devices, p.Built = "", "", nil, nil, nil, false
-	p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken, p.FreeExtents = 0, 0, 0, 0, nil, nil, nil
+	forgetFigures(p)
 	c.tellDevices(tx, p) // nobody has looked yet
 	return tx.DeleteVolumes(p.Name)
 }

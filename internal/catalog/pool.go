@@ -263,7 +263,7 @@ func endPoolDelete(c *Catalog, tx *store.Tx, e end) error {
 			return nil
 		}
 		c.move(p, record.PoolInactive, "deleted")
-		p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed, p.Taken, p.FreeExtents = 0, 0, 0, 0, nil, nil, nil
+		forgetFigures(p)
 		p.Identity, p.Real, p.Permissions, p.Built = "", "", nil, false // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})

@@ -80,9 +80,12 @@ func (c *Catalog) spent(tx *store.Tx, o operation.Operation, r *ipc.Report) erro
 func (c *Catalog) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map[int64]int64) error {
 	now := c.now()
 	p.Capacity, p.Allocation, p.Available, p.Observed, p.Taken = info.Capacity, info.Allocation, info.Available, &now, nil
-	p.Permissions, p.FreeExtents = nil, nil
+	p.Permissions, p.FreeExtents, p.ThinPools = nil, nil, nil
 	for i := 0; i+1 < len(info.Free); i += 2 {
 		p.FreeExtents = append(p.FreeExtents, record.FreeExtent{Start: info.Free[i], End: info.Free[i+1]})
+	}
+	for _, t := range info.Thin {
+		p.ThinPools = append(p.ThinPools, t.Record())
 	}
 	if info.Mode != "" {
 		p.Permissions = &record.Permissions{Mode: info.Mode, Owner: uint32(info.Owner), Group: uint32(info.Group), Label: info.Label}
@@ -100,6 +103,12 @@ func (c *Catalog) figures(tx *store.Tx, p *store.Pool, info *ipc.Pool, taken map
 		p.Taken[number] = n
 	}
 	return nil
+}
+
+// forgetFigures makes a pool one that was never read.
+func forgetFigures(p *store.Pool) {
+	p.Capacity, p.Allocation, p.Available, p.Provisioned, p.Observed = 0, 0, 0, 0, nil
+	p.Taken, p.FreeExtents, p.ThinPools = nil, nil, nil
 }
 
 // Reserve books the room that an operation needs, unless others were faster.

@@ -32,27 +32,17 @@ type Config struct {
 
 // UploadConfig says what is asked of clients that upload a stream.
 type UploadConfig struct {
-	Silence Duration `toml:"silence"` // how long one may send nothing; 0: for ever
+	Silence quantity.Duration `toml:"silence"` // how long one may send nothing; 0: for ever
 }
 
 // defaultSilence is longer than what feeds a pipe is silent while it lives, a dump
 // that sorts first or a tape that somebody changes, and shorter than a volume should
 // be held by a login that was forgotten.
-const defaultSilence = Duration(time.Hour)
+const defaultSilence = quantity.Duration(time.Hour)
 
 // StopConfig says what the daemon does when it is told to leave.
 type StopConfig struct {
-	Drain Duration `toml:"drain"` // how long to wait for running jobs; 0: not at all
-}
-
-// Duration is a length of time in the config file, such as "10m" or "2d".
-type Duration time.Duration
-
-// UnmarshalText reads it.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := quantity.ParseDuration(string(text))
-	*d = Duration(v)
-	return err
+	Drain quantity.Duration `toml:"drain"` // how long to wait for running jobs; 0: not at all
 }
 
 // DefaultConfig is the system's daemon for root, and for others one of their

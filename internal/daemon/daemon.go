@@ -116,6 +116,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 	defer beside(ctx, s.KeepTelling)()
 	defer beside(ctx, s.KeepTidy)()
 	defer beside(ctx, s.KeepStarting)()
+	defer beside(ctx, s.KeepReading)()
 	return l.serve(ctx)
 }
 

@@ -24,6 +24,12 @@ func (p *Pool) Figures(info backends.PoolInfo) ipc.Pool {
 	for _, x := range info.Free {
 		figures.Free = append(figures.Free, x.Start, x.End)
 	}
+	for _, t := range info.ThinPools {
+		figures.Thin = append(figures.Thin, ipc.Thin{
+			Name: t.Name, Capacity: t.Capacity, Allocation: t.Allocation,
+			MetaCapacity: t.MetadataCapacity, MetaAllocation: t.MetadataAllocation,
+		})
+	}
 	if r := info.Permissions; r != nil {
 		figures.Mode, figures.Owner, figures.Group, figures.Label = r.Mode, int64(r.Owner), int64(r.Group), r.Label
 	}

@@ -14,6 +14,7 @@ const (
 
 	maxReferences = 200 // of an image
 	maxFree       = 400 // numbers, two of each free extent
+	maxThin       = 32  // pools of thin volumes in a group
 	maxHeaders    = 16  // formats of one volume
 	maxExtents    = 64  // of one volume
 	maxOptions    = 16  // of its creation
@@ -189,9 +190,22 @@ func (p Pool) check() error {
 	if len(p.Free) > maxFree || len(p.Free)%2 != 0 {
 		return fmt.Errorf("%d ends of free extents, at most %d", len(p.Free), maxFree)
 	}
+	if len(p.Thin) > maxThin {
+		return fmt.Errorf("%d pools of thin volumes, at most %d", len(p.Thin), maxThin)
+	}
+	for _, t := range p.Thin {
+		if err := t.check(); err != nil {
+			return fmt.Errorf("thin: %w", err)
+		}
+	}
 	return cmp.Or(checkUTF8("target", p.Target, maxPath), checkUTF8("path", p.Path, maxPath), checkName("disk", p.Disk), checkName("identity", p.Identity),
 		checkName("mode", p.Mode), checkID("owner", p.Owner), checkID("group", p.Group), checkText("label", p.Label, maxText),
 		notNegative("capacity", p.Capacity), notNegative("allocation", p.Allocation), notNegative("available", p.Available))
+}
+
+func (t Thin) check() error {
+	return cmp.Or(checkText("name", t.Name, maxText), notNegative("capacity", t.Capacity), notNegative("allocation", t.Allocation),
+		notNegative("meta_capacity", t.MetaCapacity), notNegative("meta_allocation", t.MetaAllocation))
 }
 
 func (m Mark) check() error {

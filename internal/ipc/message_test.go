@@ -54,8 +54,8 @@ func samples() []Message {
 		WindowCall{}, Fence{}, Again{},
 		Summary{
 			Outcome: Failed, Untouched: true, Resumable: true, Rollback: "done", Error: failure, Volume: &item, Snapshot: &item,
-			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Free: []int64{1, 2}, Disk: "259:0", Mode: "0711", Owner: 1, Group: 2, Label: "system_u:object_r:virt_image_t:s0"},
-			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Free: []int64{1, 2}, Disk: "259:0", Mode: "0711", Owner: 1, Group: 2, Label: "system_u:object_r:virt_image_t:s0"}},
+			Pool:   &Pool{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Free: []int64{1, 2}, Thin: []Thin{{Name: "tp", Capacity: 5, Allocation: 4, MetaCapacity: 3, MetaAllocation: 2}}, Disk: "259:0", Mode: "0711", Owner: 1, Group: 2, Label: "system_u:object_r:virt_image_t:s0"},
+			Pools:  []Pool{{Target: "/q", Path: "/p", Identity: "2049:2:2b99", Capacity: 9, Allocation: 8, Available: 7, Free: []int64{1, 2}, Thin: []Thin{{Name: "tp", Capacity: 5, Allocation: 4, MetaCapacity: 3, MetaAllocation: 2}}, Disk: "259:0", Mode: "0711", Owner: 1, Group: 2, Label: "system_u:object_r:virt_image_t:s0"}},
 			Method: "reflink", Algorithm: "zero", Passes: 1, Bytes: 2, Reach: 7, Checked: true, Verified: true,
 			Limits: []string{"an SSD keeps copies"}, Device: "/dev/loop0", Checksum: "sha256:" + testDigest, Check: &Check{Errors: 1, Corruptions: 2, Leaks: 3, RepairedCorruptions: 4, RepairedLeaks: 5, Clusters: 6, Allocated: 7},
 			Read: 3, Written: 4, Holes: 5, Phases: []Spent{{Name: "copy", NS: 6}}, MaxRSS: 8, Warnings: []string{"slow"}, ItemCount: 7,
@@ -151,6 +151,7 @@ func TestOutOfBoundsIsNeitherSentNorReceived(t *testing.T) {
 		Summary{Outcome: Failed, Volume: &Item{Capacity: -1}}, Summary{Outcome: Failed, Pool: &Pool{Available: -1}},
 		Summary{Outcome: Failed, Pools: []Pool{{Available: -1}}}, Summary{Outcome: Failed, Pools: make([]Pool, maxPools+1)},
 		Summary{Outcome: Failed, Pools: []Pool{{Free: []int64{1}}}}, Summary{Outcome: Failed, Pools: []Pool{{Free: make([]int64, maxFree+2)}}},
+		Summary{Outcome: Failed, Pools: []Pool{{Thin: make([]Thin, maxThin+1)}}}, Summary{Outcome: Failed, Pools: []Pool{{Thin: []Thin{{Allocation: -1}}}}},
 		Item{Extents: make([]Extent, maxExtents+1)}, Item{Extents: []Extent{{Start: -1}}},
 		Item{Path: long}, Item{Name: "\xff"}, Item{Allocation: -1}, Item{Error: &Error{}}, Item{Format: "a\x1bb"},
 		End{Records: -1, Digest: testDigest}, End{},

@@ -17,6 +17,7 @@ var parts = map[string]reflect.Type{
 	"HEADER":    reflect.TypeFor[Header](),
 	"SOURCE":    reflect.TypeFor[Source](),
 	"EXTENT":    reflect.TypeFor[Extent](),
+	"THIN":      reflect.TypeFor[Thin](),
 }
 
 func protocolDocument(t *testing.T) string {
@@ -139,7 +140,7 @@ func TestProtocolDocumentHasTheBounds(t *testing.T) {
 		"MaxFrame": MaxFrame, "MaxRecord": MaxRecord, "maxFile": maxFile, "maxItems": maxItems, "maxDepth": maxDepth,
 		"maxElements": maxElements, "MaxPhases": MaxPhases, "MaxWarnings": MaxWarnings, "maxLimits": maxLimits, "maxName": maxName,
 		"maxSum": maxSum, "maxText": maxText, "maxMessage": maxMessage, "maxLogText": maxLogText, "maxPath": maxPath,
-		"maxState": maxState, "maxReferences": maxReferences, "maxFree": maxFree, "maxHeaders": maxHeaders, "maxExtents": maxExtents, "maxOptions": maxOptions,
+		"maxState": maxState, "maxReferences": maxReferences, "maxFree": maxFree, "maxThin": maxThin, "maxHeaders": maxHeaders, "maxExtents": maxExtents, "maxOptions": maxOptions,
 	}
 	doc := protocolDocument(t)
 	got := map[string]string{}

@@ -167,11 +167,29 @@ type Pool struct {
 	Allocation int64   `msgpack:"allocation"`
 	Available  int64   `msgpack:"available"`
 	Free       []int64 `msgpack:"free"`  // extents of a disk that no partition has: where each starts, and where it ends
+	Thin       []Thin  `msgpack:"thin"`  // pools of thin volumes in a volume group
 	Disk       string  `msgpack:"disk"`  // physical device, "259:0", for the scheduler
 	Mode       string  `msgpack:"mode"`  // of the target, in octal; "" where there is none, and no owner
 	Owner      int64   `msgpack:"owner"` // uid
 	Group      int64   `msgpack:"group"` // gid
 	Label      string  `msgpack:"label"` // of SELinux, "" for none
+}
+
+// Thin is a pool of thin volumes in a volume group. Sizes are bytes.
+type Thin struct {
+	Name           string `msgpack:"name"`
+	Capacity       int64  `msgpack:"capacity"`
+	Allocation     int64  `msgpack:"allocation"`
+	MetaCapacity   int64  `msgpack:"meta_capacity"`
+	MetaAllocation int64  `msgpack:"meta_allocation"`
+}
+
+// Record gives it in the words of records.
+func (t Thin) Record() record.ThinPool {
+	return record.ThinPool{
+		Name: t.Name, Capacity: t.Capacity, Allocation: t.Allocation,
+		MetadataCapacity: t.MetaCapacity, MetadataAllocation: t.MetaAllocation,
+	}
 }
 
 // Mark is a checkpoint: how far a task is for certain, and what a later helper

@@ -1,13 +1,15 @@
 // Package metrics counts what jobs do and gives the counts to Prometheus
 // (GET /metrics). Nothing is kept: counters begin at 0 with the daemon. A job
 // counts when it has ended, however short it was; live jobs are counted at the
-// time of the scrape.
+// time of the scrape. Labels are kinds, states, pools and the like, whose number does
+// not grow with that of volumes and jobs.
 package metrics
 
 import (
 	"bytes"
 	"fmt"
 	"math"
+	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,11 +22,15 @@ import (
 // Source is where figures come from that somebody else counts. Its functions
 // are called at each scrape, from any goroutine.
 type Source struct {
-	Live      func() map[supervisor.Tally]int
-	Pools     func() ([]record.Pool, error) // as the catalog knows them: nothing is read
-	Updates   func() int64                  // transactions of the store made durable
-	Dropped   func() int64                  // events that slow readers did not get
-	LinesLost func() int64                  // lines of the log that could not be written
+	Version   string
+	Live      func() map[supervisor.Tally]supervisor.Census
+	Pools     func() ([]record.Pool, error)                         // as the catalog knows them: nothing is read
+	Volumes   func() (map[string]map[record.VolumeState]int, error) // how many there are, by pool; likewise
+	Writable  func() bool                                           // the records can be written
+	Warnings  func() int                                            // that the daemon's status has
+	Updates   func() int64                                          // transactions of the store made durable
+	Dropped   func() int64                                          // events that slow readers did not get
+	LinesLost func() int64                                          // lines of the log that could not be written
 }
 
 // Metrics is the registry of one daemon. Its methods may be called
@@ -73,7 +79,7 @@ func New(src Source) *Metrics {
 			Name: "storaged_job_lock_waits_total", Help: "Ended jobs that did not get their locks at once.",
 		}, []string{"kind"}),
 		crashes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "storaged_helper_crashes_total", Help: "Helpers of ended jobs that died without a result and were not killed by storaged.",
+			Name: "storaged_helper_crashes_total", Help: "Helpers that died without a result and were not killed by storaged.",
 		}, []string{"kind"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "storaged_job_bytes_total", Help: "Bytes that ended jobs have read and written, by kind and direction (read, written).",
@@ -89,11 +95,53 @@ func New(src Source) *Metrics {
 		}, []string{"percent"}),
 	}
 	m.registry.MustRegister(m.ended, m.queued, m.duration, m.lockWaits, m.crashes, m.bytes, m.cancelSent, m.stopped, m.errors,
-		live{src.Live}, pools{src.Pools}, total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),
+		live{src.Live}, pools{src.Pools}, volumes{src.Volumes}, build(src.Version),
+		figure("storaged_state_writable", "1 if the records can be written, and 0 if not: then new jobs are refused.", func() float64 { return one(src.Writable()) }),
+		figure("storaged_warnings", "Troubles with the daemon itself and what it has recorded, which storagedctl status names.", func() float64 { return float64(src.Warnings()) }),
+		total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),
 		total("storaged_events_dropped_total", "Events that slow readers of the event stream did not get.", src.Dropped),
 		total("storaged_log_lines_lost_total", "Lines of the log that could not be written, as nobody read them any more.", src.LinesLost),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.expect()
 	return m
+}
+
+// expect has the counters that alerts are about begin at 0: of a series that appears
+// with 1 Prometheus does not see that it has grown.
+func (m *Metrics) expect() {
+	for _, percent := range deciles {
+		m.errors.WithLabelValues(percent)
+	}
+	for _, k := range record.Kinds() {
+		m.crashes.WithLabelValues(string(k))
+		m.lockWaits.WithLabelValues(string(k))
+		for _, s := range record.States() {
+			if s.Terminal() {
+				m.ended.WithLabelValues(string(k), string(s))
+			}
+		}
+	}
+}
+
+// build is 1, with what there is to know of the program.
+func build(version string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "storaged_build_info", Help: "1, with the version of the daemon and of the Go that it was built with.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()},
+	}, func() float64 { return 1 })
+}
+
+// figure is a gauge that somebody else keeps.
+func figure(name, help string, read func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
+}
+
+// one is 1 for yes and 0 for no.
+func one(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // total is a counter that somebody else keeps.
@@ -119,7 +167,6 @@ func (m *Metrics) JobEnded(o supervisor.Observation) {
 	if o.LockWaited {
 		m.lockWaits.WithLabelValues(kind).Inc()
 	}
-	m.crashes.WithLabelValues(kind).Add(float64(o.Crashes))
 	if s := o.Job.Stats; s != nil {
 		m.moved(kind, "read", s.BytesRead)
 		m.moved(kind, "written", s.BytesWritten)
@@ -136,6 +183,9 @@ func (m *Metrics) JobEnded(o supervisor.Observation) {
 		}
 	}
 }
+
+// HelperDied counts the death of a helper of such a job.
+func (m *Metrics) HelperDied(k record.Kind) { m.crashes.WithLabelValues(string(k)).Inc() }
 
 // Text gives all figures in the text format of Prometheus, version 0.0.4.
 func (m *Metrics) Text() ([]byte, error) {
@@ -154,17 +204,36 @@ func (m *Metrics) Text() ([]byte, error) {
 
 // live collects the live jobs when it is asked.
 type live struct {
-	count func() map[supervisor.Tally]int
+	count func() map[supervisor.Tally]supervisor.Census
 }
 
-var liveJobs = prometheus.NewDesc("storaged_jobs", "Jobs that have not ended, by kind and state.", []string{"kind", "state"}, nil)
+var (
+	liveJobs    = prometheus.NewDesc("storaged_jobs", "Jobs that have not ended, by kind and state.", []string{"kind", "state"}, nil)
+	liveStalled = prometheus.NewDesc("storaged_jobs_stalled", "Running jobs that make no progress though they should.", []string{"kind"}, nil)
+	liveRate    = prometheus.NewDesc("storaged_jobs_rate_bytes_per_second", "Bytes per second that running jobs work off at present, together.", []string{"kind"}, nil)
+	liveStuck   = prometheus.NewDesc("storaged_helpers_stuck", "Helpers that do not end although they were killed: their processes wait in the kernel.", nil, nil)
+)
 
 // Describe is prometheus.Collector's.
-func (l live) Describe(out chan<- *prometheus.Desc) { out <- liveJobs }
+func (l live) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{liveJobs, liveStalled, liveRate, liveStuck} {
+		out <- d
+	}
+}
 
 // Collect is prometheus.Collector's.
 func (l live) Collect(out chan<- prometheus.Metric) {
+	kinds, stuck := map[record.Kind]supervisor.Census{}, 0
 	for t, n := range l.count() {
-		out <- prometheus.MustNewConstMetric(liveJobs, prometheus.GaugeValue, float64(n), string(t.Kind), string(t.State))
+		gauge(out, liveJobs, float64(n.Jobs), string(t.Kind), string(t.State))
+		sum := kinds[t.Kind]
+		sum.Stalled, sum.Rate = sum.Stalled+n.Stalled, sum.Rate+n.Rate
+		kinds[t.Kind] = sum
+		stuck += n.Stuck
 	}
+	for k, n := range kinds {
+		gauge(out, liveStalled, float64(n.Stalled), string(k))
+		gauge(out, liveRate, float64(n.Rate), string(k))
+	}
+	gauge(out, liveStuck, float64(stuck))
 }

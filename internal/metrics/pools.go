@@ -19,7 +19,15 @@ var (
 	poolAllocation = poolFigure("allocation_bytes", "Bytes of a pool that are taken, by others than storaged too, as last read.")
 	poolAvailable  = poolFigure("available_bytes", "Bytes of a pool that can still be taken, as last read.")
 	poolReserved   = poolFigure("reserved_bytes", "Bytes of a pool that live jobs have reserved.")
-	poolObserved   = poolFigure("observed_timestamp_seconds", "When the figures of a pool were read.")
+	poolProvided   = poolFigure("provisioned_bytes", "Sum of the capacities of a pool's volumes, which may be more than the pool has.")
+	poolObserved   = poolFigure("observed_timestamp_seconds", "When the figures of a pool were last read, in seconds since 1970: their age is time() less that.")
+
+	thinCapacity     = poolFigure("thin_capacity_bytes", "Size of a thin pool of LVM in a pool, as last read.", "thin_pool")
+	thinAllocation   = poolFigure("thin_allocation_bytes", "Bytes of a thin pool that are taken, as last read.", "thin_pool")
+	thinMetaCapacity = poolFigure("thin_metadata_capacity_bytes", "Bytes that a thin pool has for its metadata, as last read.", "thin_pool")
+	thinMetaTaken    = poolFigure("thin_metadata_allocation_bytes", "Bytes of a thin pool's metadata that are taken, as last read.", "thin_pool")
+
+	poolVolumes = prometheus.NewDesc("storaged_volumes", "Volumes of a pool, by state (ready, building, incomplete).", []string{"pool", "state"}, nil)
 )
 
 func poolFigure(name, help string, more ...string) *prometheus.Desc {
@@ -28,7 +36,10 @@ func poolFigure(name, help string, more ...string) *prometheus.Desc {
 
 // Describe is prometheus.Collector's.
 func (p pools) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{poolState, poolCapacity, poolAllocation, poolAvailable, poolReserved, poolObserved} {
+	for _, d := range []*prometheus.Desc{
+		poolState, poolCapacity, poolAllocation, poolAvailable, poolReserved, poolProvided, poolObserved,
+		thinCapacity, thinAllocation, thinMetaCapacity, thinMetaTaken,
+	} {
 		out <- d
 	}
 }
@@ -42,11 +53,7 @@ func (p pools) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, pool := range all {
 		for _, state := range record.PoolStates() {
-			is := 0.0
-			if pool.State == state {
-				is = 1
-			}
-			gauge(out, poolState, is, pool.Name, string(state))
+			gauge(out, poolState, one(pool.State == state), pool.Name, string(state))
 		}
 		gauge(out, poolReserved, float64(pool.Reserved), pool.Name)
 		if pool.Observed == nil {
@@ -55,7 +62,41 @@ func (p pools) Collect(out chan<- prometheus.Metric) {
 		gauge(out, poolCapacity, float64(pool.Capacity), pool.Name)
 		gauge(out, poolAllocation, float64(pool.Allocation), pool.Name)
 		gauge(out, poolAvailable, float64(pool.Available), pool.Name)
+		gauge(out, poolProvided, float64(pool.Provisioned), pool.Name)
 		gauge(out, poolObserved, float64(pool.Observed.UnixNano())/1e9, pool.Name)
+		thin(out, pool)
+	}
+}
+
+// thin tells of the thin pools of a pool.
+func thin(out chan<- prometheus.Metric, pool record.Pool) {
+	for _, t := range pool.ThinPools {
+		gauge(out, thinCapacity, float64(t.Capacity), pool.Name, t.Name)
+		gauge(out, thinAllocation, float64(t.Allocation), pool.Name, t.Name)
+		gauge(out, thinMetaCapacity, float64(t.MetadataCapacity), pool.Name, t.Name)
+		gauge(out, thinMetaTaken, float64(t.MetadataAllocation), pool.Name, t.Name)
+	}
+}
+
+// volumes collects how many volumes there are when it is asked.
+type volumes struct {
+	count func() (map[string]map[record.VolumeState]int, error)
+}
+
+// Describe is prometheus.Collector's.
+func (v volumes) Describe(out chan<- *prometheus.Desc) { out <- poolVolumes }
+
+// Collect is prometheus.Collector's.
+func (v volumes) Collect(out chan<- prometheus.Metric) {
+	all, err := v.count()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(poolVolumes, err)
+		return
+	}
+	for pool, states := range all {
+		for _, state := range record.VolumeStates() {
+			gauge(out, poolVolumes, float64(states[state]), pool, string(state))
+		}
 	}
 }
 

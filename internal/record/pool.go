@@ -53,14 +53,26 @@ type Pool struct {
 	// FreeExtents are parts of a disk, as last read, in which partitions could be made; of other
 	// types there are none.
 	FreeExtents []FreeExtent `json:"free_extents,omitempty"`
-	Generation  int64        `json:"generation"`
-	Observed    *time.Time   `json:"observed"` // nil: never read
+	// ThinPools are those of LVM in a volume group, as last read; of other types there are none.
+	ThinPools  []ThinPool `json:"thin_pools,omitempty"`
+	Generation int64      `json:"generation"`
+	Observed   *time.Time `json:"observed"` // nil: never read
 }
 
 // FreeExtent is a part of a disk that nobody has, in bytes.
 type FreeExtent struct {
 	Start int64 `json:"start"`
 	End   int64 `json:"end"`
+}
+
+// ThinPool is what thin logical volumes take their storage from. When its data or its
+// metadata are full, what is written to any of them fails. Sizes are bytes.
+type ThinPool struct {
+	Name               string `json:"name"`
+	Capacity           int64  `json:"capacity"`
+	Allocation         int64  `json:"allocation"`
+	MetadataCapacity   int64  `json:"metadata_capacity"`
+	MetadataAllocation int64  `json:"metadata_allocation"`
 }
 
 // Target is where the pool's volumes are on this host, and what the directory there is to

@@ -15,6 +15,11 @@ const (
 	VolumeIncomplete VolumeState = "incomplete" // a job left it so; the job is named
 )
 
+// VolumeStates lists every state.
+func VolumeStates() []VolumeState {
+	return []VolumeState{VolumeReady, VolumeBuilding, VolumeIncomplete}
+}
+
 // Origin says whether we made a volume or found it. The format of one we made
 // is never probed.
 type Origin string

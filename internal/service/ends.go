@@ -34,6 +34,7 @@ func (e ends) JobEnded(o supervisor.Observation) {
 
 // HelperDied is supervisor.Observer's.
 func (e ends) HelperDied(j record.Job, cause *record.Error) {
+	e.metrics.HelperDied(j.Kind)
 	n := aboutJob(record.NoticeHelper, &j)
 	n.Urgency, n.Message, n.Code, n.Error = record.Alarming, "helper died", cause.Code, cause.Message
 	e.herald.tell(n)

@@ -206,7 +206,7 @@ func (f *frontEnd) open(name string, flag int) operation.Data {
 func TestFrontEndWithoutHTTPDoesEverything(t *testing.T) {
 	f := newFrontEnd(t)
 	f.ask("Begin")
-	stop := f.beside("KeepCopies", "KeepTidy", "KeepStarting", "KeepTelling")
+	stop := f.beside("KeepCopies", "KeepTidy", "KeepStarting", "KeepTelling", "KeepReading")
 	f.pools()
 	f.volumes()
 	f.images()

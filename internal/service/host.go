@@ -29,7 +29,7 @@ func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 		Socket: s.config.Socket, State: "ready",
 		Drain: s.jobs.Drained(), Helpers: []contract.HelperStatus{},
 		Jobs: map[string]int{}, Pools: map[string]int{}, LibvirtURI: s.config.LibvirtURI,
-		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: append([]string{}, s.troubles()...),
+		Limits: s.jobs.Limits(), Recovered: s.recovered, Warnings: s.warnings(),
 		Paths: map[string]string{
 			"state_dir": s.config.StateDir, "runtime_dir": s.config.RuntimeDir,
 			"helper": s.config.Helper, "config": s.config.File,
@@ -42,9 +42,6 @@ func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 	case st.Drain.On:
 		st.State = "draining"
 	}
-	if later := s.later.Load(); later != nil {
-		st.Warnings = append(st.Warnings, *later...)
-	}
 	for _, j := range s.jobs.Live() {
 		st.Jobs[string(j.State)]++
 		if h, ok := helperStatus(j, st.Version); ok {
@@ -55,6 +52,15 @@ func (s *Service) Status(ctx context.Context) (contract.Status, error) {
 		st.Pools[string(p.State)]++
 	}
 	return st, nil
+}
+
+// warnings are sentences on what somebody should look after, of the daemon itself.
+func (s *Service) warnings() []string {
+	all := append([]string{}, s.troubles()...)
+	if later := s.later.Load(); later != nil {
+		all = append(all, *later...)
+	}
+	return all
 }
 
 // confinementOf is a level as it is told.

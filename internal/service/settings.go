@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"storaged/internal/confine"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/supervisor"
 )
@@ -27,6 +28,7 @@ type Settings struct {
 	Resume  ResumeConfig  `toml:"resume"`
 	Helpers HelpersConfig `toml:"helpers"`
 	Logical LogicalConfig `toml:"logical"`
+	Pools   PoolsConfig   `toml:"pools"`
 }
 
 // DefaultSettings are those of a daemon without a config file, but for its paths.
@@ -43,6 +45,7 @@ func DefaultSettings() Settings {
 		},
 		Helpers: HelpersConfig{Confinement: record.NotConfined},
 		Logical: LogicalConfig{Fill: 95},
+		Pools:   PoolsConfig{ReadEvery: quantity.Duration(5 * time.Minute)},
 	}
 }
 
@@ -68,7 +71,7 @@ func (c Settings) Check() error {
 			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, bound, n)
 		}
 	}
-	return cmp.Or(c.Resume.check(), c.Helpers.check(), c.Logical.check())
+	return cmp.Or(c.Resume.check(), c.Helpers.check(), c.Logical.check(), c.Pools.check())
 }
 
 // maxSetting bounds the numbers of the config file that have no bound of their
@@ -130,6 +133,19 @@ type LogicalConfig struct {
 func (c LogicalConfig) check() error {
 	if c.Fill < 1 || c.Fill > 99 {
 		return record.Errorf(record.Invalid, "logical.fill must be 1 to 99 percent, not %d", c.Fill)
+	}
+	return nil
+}
+
+// PoolsConfig says how pools are looked after.
+type PoolsConfig struct {
+	ReadEvery quantity.Duration `toml:"read_every"` // how old their figures become at most; 0: as old as it comes
+}
+
+// check refuses to do nothing else.
+func (c PoolsConfig) check() error {
+	if every := time.Duration(c.ReadEvery); every != 0 && every < time.Second {
+		return record.Errorf(record.Invalid, "pools.read_every must be at least 1s, or 0s for never, not %v", every)
 	}
 	return nil
 }

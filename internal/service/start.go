@@ -66,8 +66,11 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	s.settings.Store(&c)
 	s.started, s.confinement = time.Now().UTC(), confine.Available()
 	s.metrics = metrics.New(metrics.Source{
-		Live:  func() map[supervisor.Tally]int { return s.jobs.Census() },
-		Pools: func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
+		Version: c.Version,
+		Live:    func() map[supervisor.Tally]supervisor.Census { return s.jobs.Census() },
+		Pools:   func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Volumes: s.census,
+		Writable: func() bool { return st.Trouble() == nil }, Warnings: func() int { return len(s.warnings()) },
+		Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
 	})
 	s.jobs = supervisor.New(supervisor.Config{
 		RuntimeDir: c.RuntimeDir, StateDir: c.StateDir, Helper: c.Helper,

@@ -13,6 +13,15 @@ import (
 	"storaged/internal/store"
 )
 
+// census counts the volumes of every pool by their states.
+func (s *Service) census() (all map[string]map[record.VolumeState]int, err error) {
+	err = s.store.View(func(tx *store.Tx) (err error) {
+		all, err = tx.VolumeStates()
+		return err
+	})
+	return all, err
+}
+
 // Volumes lists the catalog's entries of active pools, by pool and name.
 func (s *Service) Volumes(_ context.Context, f contract.VolumeFilter) ([]record.Volume, error) {
 	out := []record.Volume{}

@@ -98,6 +98,27 @@ func TestVolumesOnOthersAreThoseThatNameSome(t *testing.T) {
 	}))
 }
 
+func TestVolumesAreCountedByTheirStates(t *testing.T) {
+	s, _ := open(t)
+	states := []record.VolumeState{record.VolumeReady, record.VolumeIncomplete, record.VolumeReady, record.VolumeBuilding}
+	must(t, s.Update(func(tx *Tx) error {
+		for i, state := range states {
+			v := testVolume("p", fmt.Sprint(i))
+			v.State, v.Description = state, `"state":"incomplete"`
+			must(t, tx.PutVolume(v))
+		}
+		must(t, tx.PutVolume(testVolume("gone", "v"))) // of no pool that there is
+		return errors.Join(tx.PutPool(testPool("p")), tx.PutPool(testPool("empty")))
+	}))
+	must(t, s.View(func(tx *Tx) error {
+		got, err := tx.VolumeStates()
+		if want := "map[empty:map[] p:map[building:1 incomplete:1 ready:2]]"; fmt.Sprint(got) != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+		return err
+	}))
+}
+
 func testPool(name string) *Pool {
 	p := &Pool{}
 	p.Name, p.UUID, p.Type = name, "uuid-of-"+name, "dir"

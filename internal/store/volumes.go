@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"storaged/internal/record"
 )
 
 // volumeSep parts the fields of a volume's keys; no name or path holds it.
@@ -135,6 +137,38 @@ func (t *Tx) VolumesOfIdentity(identity string) ([]*Volume, error) {
 			return nil, err
 		}
 		return v, nil
+	})
+}
+
+// notReady is how the JSON of a volume that is not ready looks, likewise, and that of
+// some others.
+var notReady = [][]byte{[]byte(`"state":"building"`), []byte(`"state":"incomplete"`)}
+
+// VolumeStates counts the volumes of every pool that there is by their states. Those that
+// are ready, which may be many, are not decoded.
+func (t *Tx) VolumeStates() (map[string]map[record.VolumeState]int, error) {
+	pools, err := t.Pools()
+	all := map[string]map[record.VolumeState]int{}
+	for _, p := range pools {
+		all[p.Name] = map[record.VolumeState]int{}
+	}
+	if err != nil {
+		return all, err
+	}
+	return all, t.walk(bucketVolumes, nil, func(e entry) error {
+		pool, _, _ := bytes.Cut(e.key, []byte(volumeSep))
+		state := record.VolumeReady
+		if slices.ContainsFunc(notReady, func(words []byte) bool { return bytes.Contains(e.body, words) }) {
+			v, err := t.decodeVolume(e.key, e.body)
+			if err != nil {
+				return err
+			}
+			state = v.State
+		}
+		if of := all[string(pool)]; of != nil {
+			of[state]++
+		}
+		return nil
 	})
 }
 

@@ -21,7 +21,6 @@ type Observation struct {
 	Destroys   bool          // content that there was
 	Queued     time.Duration // until it was started, or until its end
 	LockWaited bool          // it did not get its locks at once
-	Crashes    int           // helpers that ended without a result, unless we killed them
 
 	// Of a cancel of a job with a helper: from the request until the helper
 	// heard of it, and until nothing could write any more. nil: not so.
@@ -38,7 +37,6 @@ type noticed struct {
 	cancel     time.Time // when the first cancel was asked for
 	cancelSent *time.Duration
 	stopped    *time.Duration
-	crashes    int
 }
 
 // observe gives the job to the Observer.
@@ -53,7 +51,7 @@ func (j *job) observe() {
 	}
 	o := Observation{
 		Job: j.view(), Destroys: j.rec.Destroys, Queued: granted.Sub(r.Created), LockWaited: j.entry.Waited(),
-		Crashes: j.noticed.crashes, CancelSent: j.noticed.cancelSent, Stopped: j.noticed.stopped,
+		CancelSent: j.noticed.cancelSent, Stopped: j.noticed.stopped,
 	}
 	if r.State == record.Succeeded {
 		o.Errors = j.track.errors()
@@ -75,14 +73,11 @@ func (j *job) noteStopped() {
 	}
 }
 
-// noteDeath counts a helper that ended without a result, unless the cancel
+// noteDeath tells of a helper that ended without a result, unless the cancel
 // ladder or we for another reason killed it.
 func (j *job) noteDeath(e ending) {
-	if e.report == nil && e.exit.Known && j.run.ladder.rung < rungKill {
-		j.noticed.crashes++
-		if j.s.observer != nil {
-			j.s.observer.HelperDied(j.view(), e.cause())
-		}
+	if e.report == nil && e.exit.Known && j.run.ladder.rung < rungKill && j.s.observer != nil {
+		j.s.observer.HelperDied(j.view(), e.cause())
 	}
 }
 
@@ -92,14 +87,41 @@ type Tally struct {
 	State record.State
 }
 
+// Census is how the live jobs of a kind and state are.
+type Census struct {
+	Jobs    int
+	Stalled int   // of them, that make no progress though they should
+	Stuck   int   // of them, whose helper does not end when it is killed
+	Rate    int64 // bytes per second that they work off
+}
+
 // Census counts the live jobs.
-func (s *Supervisor) Census() map[Tally]int {
+func (s *Supervisor) Census() map[Tally]Census {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[Tally]int{}
+	out := map[Tally]Census{}
 	for _, j := range s.live {
-		r := &j.shown.Load().rec
-		out[Tally{r.Kind, r.State}]++
+		seen := j.shown.Load()
+		t := Tally{seen.rec.Kind, seen.rec.State}
+		n := out[t]
+		n.add(j, seen)
+		out[t] = n
 	}
 	return out
+}
+
+// add counts a job. One that is paused or waits has no rate, and does not stall.
+func (c *Census) add(j *job, seen *shown) {
+	c.Jobs++
+	if seen.stuck != nil {
+		c.Stuck++
+	}
+	if s := seen.rec.State; s != record.Running && s != record.Finalizing {
+		return
+	}
+	rate, stalled := j.track.pace()
+	c.Rate += rate
+	if stalled {
+		c.Stalled++
+	}
 }

@@ -198,6 +198,21 @@ func (t *tracker) fill(v *record.Job) {
 	}
 }
 
+// pace is the rate in bytes per second, and whether the job makes no progress though it
+// should.
+func (t *tracker) pace() (rate int64, stalled bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.est == nil || t.again && !t.heard {
+		return 0, false
+	}
+	now := time.Now()
+	if p := t.est.Progress(now); p.Unit == "bytes" {
+		rate = p.RateBytes
+	}
+	return rate, t.est.Estimate(now).StalledSince != nil
+}
+
 func (t *tracker) phaseNow() *record.Phase {
 	if t.index < 0 || t.index >= len(t.phases) {
 		return nil

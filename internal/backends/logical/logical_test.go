@@ -307,3 +307,17 @@ func TestFoundGroups(t *testing.T) {
 		}
 	}
 }
+
+// A group tells how full its thin pools are, and of nothing else that holds volumes.
+func TestThinPoolsAreAmongTheFiguresOfAGroup(t *testing.T) {
+	pool := lvRow("pool", "twi-aotz--", "1000000", "", "", "12.50")
+	g, err := parse(reported(lvRow("plain", "-wi-a-----", "4194304", "", "", ""), strings.Replace(pool, `"metadata_percent":""`, `"metadata_percent":"25.00"`, 1),
+		lvRow("thin", "Vwi-a-tz--", "8388608", "", "pool", "50.00"), lvRow("snap", "swi-a-s---", "4194304", "plain", "", "1.00"), lvRow("off", "twi---tz--", "1000000", "", "", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []record.ThinPool{{Name: "pool", Capacity: 1000000, Allocation: 125000, MetadataCapacity: 1048576, MetadataAllocation: 262144}}
+	if got := g.info(backends.Pool{}).ThinPools; !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -244,5 +244,25 @@ func (Backend) Space(ctx context.Context, p backends.Pool) (backends.PoolInfo, e
 }
 
 func (g *group) info(p backends.Pool) backends.PoolInfo {
-	return backends.PoolInfo{Path: dir(p), ID: g.uuid, Capacity: g.size, Allocation: g.size - g.free, Available: g.free}
+	return backends.PoolInfo{
+		Path: dir(p), ID: g.uuid, Capacity: g.size, Allocation: g.size - g.free, Available: g.free, ThinPools: g.thinPools(),
+	}
 }
+
+// thinPools are the first MaxThinPools of those that say how full they are.
+func (g *group) thinPools() (all []record.ThinPool) {
+	for i := range g.volumes {
+		v := &g.volumes[i]
+		if v.kind != 't' || v.filled < 0 || len(all) == backends.MaxThinPools {
+			continue
+		}
+		all = append(all, record.ThinPool{
+			Name: record.Escape(v.name), Capacity: v.size, Allocation: part(v.size, v.filled),
+			MetadataCapacity: v.meta, MetadataAllocation: part(v.meta, max(v.tables, 0)),
+		})
+	}
+	return all
+}
+
+// part is so many percent of a size.
+func part(size int64, percent float64) int64 { return int64(float64(size) * percent / 100) }
