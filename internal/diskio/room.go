@@ -16,11 +16,11 @@ import (
 // NoRoomError says, before anything is written, that there is no room for all of
 // it. It is an ENOSPC.
 type NoRoomError struct {
-	Needed, Available int64 // bytes
+	Needed, Available int64 // bytes: what is needed beside what the file has already
 }
 
 func (e *NoRoomError) Error() string {
-	return fmt.Sprintf("%d bytes are needed, and %d available", e.Needed, e.Available)
+	return fmt.Sprintf("%d bytes more are needed, and %d are available", e.Needed, e.Available)
 }
 
 // Unwrap gives ENOSPC.

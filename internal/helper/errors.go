@@ -90,7 +90,7 @@ func addFigures(e *ipc.Error, err error, t Task) {
 		e.Message = fmt.Sprintf("cannot %s: a file of this file system has %s at most", t.Doing, quantity.FormatBoth(bounded.most))
 	}
 	if short, ok := errors.AsType[*diskio.NoRoomError](err); ok {
-		e.Message = fmt.Sprintf("cannot %s: no space: %s are needed, and %s available; nothing was written", t.Doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
+		e.Message = fmt.Sprintf("cannot %s: no space: %s more are needed, and %s are available; nothing was written", t.Doing, quantity.FormatBoth(short.Needed), quantity.FormatBoth(short.Available))
 	}
 	if bad, ok := errors.AsType[*diskio.IOError](err); ok {
 		e.Path, e.Offset = t.Writes, bad.Offset

@@ -157,7 +157,7 @@ func (s *Service) roomFor(ctx context.Context, w *order, needed int64) error {
 // are not.
 func (s *Service) noRoom(p *store.Pool, w *order, needed int64, unread error) error {
 	holders := s.reservers(p)
-	e := record.Errorf(record.NoSpace, "pool %q has no room for %s: %s are available%s", p.Name, quantity.FormatBoth(needed),
+	e := record.Errorf(record.NoSpace, "pool %q has no room for %s%s: %s are available%s", p.Name, quantity.FormatBoth(needed), w.beside(),
 		quantity.FormatBoth(p.Available), reservedBy(catalog.Reserved(p), holders)).WithHint("%s", w.smaller())
 	if unread != nil {
 		e.Message += fmt.Sprintf("; these figures are old, for the pool cannot be read now: %v", unread)
@@ -245,6 +245,19 @@ func (s *Service) askSpace(ctx context.Context, p *store.Pool) (info *ipc.Pool, 
 // smaller says what can be done where an operation finds no room.
 func (w *order) smaller() record.Hint {
 	return w.operation.(interface{ Smaller() record.Hint }).Smaller()
+}
+
+// beside says that what is needed is not all that the volume will have.
+func (w *order) beside() string {
+	if f, ok := w.operation.(operation.Fills); ok {
+		if _, all := f.Overwrites(); all {
+			return " more than the volume has"
+		}
+	}
+	if w.has > 0 {
+		return " more than an earlier job has left there"
+	}
+	return ""
 }
 
 // reservers are the jobs that have room reserved in a pool and may still take

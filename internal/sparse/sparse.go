@@ -172,7 +172,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 func (r *Reader) begin() {
 	var b [len(magic)]byte
 	if r.err = r.full(b[:]); r.err == nil && string(b[:]) != magic {
-		r.err = fmt.Errorf("%w: it does not begin so", ErrForm)
+		r.err = fmt.Errorf("%w: it does not begin as what was downloaded sparse. A plain content is sent without 'sparse', and what its file has of holes stays holes", ErrForm)
 	}
 	r.begun = true
 }

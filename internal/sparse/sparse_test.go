@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -183,4 +184,12 @@ func FuzzReader(f *testing.F) {
 			t.Fatalf("%d bytes gave a content of %d", len(stream), len(content))
 		}
 	})
+}
+
+// Who sends a plain file in this form is told that it need not be.
+func TestAPlainContentIsSaidToGoWithoutTheForm(t *testing.T) {
+	_, err := unpack(strings.NewReader(strings.Repeat("plain", 1000)), 1<<20)
+	if !errors.Is(err, ErrForm) || !strings.Contains(err.Error(), "without 'sparse'") {
+		t.Error(err)
+	}
 }
