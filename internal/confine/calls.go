@@ -110,7 +110,24 @@ func processCalls(p Policy) []call {
 	if !p.Anywhere {
 		all = append(all, calls(refuse, unix.SYS_KCMP)...)
 	}
+	if len(p.Connect) > 0 {
+		all = append(all, internetCalls()...)
+	} else {
+		all = append(all, calls(refuse, unix.SYS_SOCKET, unix.SYS_CONNECT)...)
+	}
 	return append(all, startCalls(p, self)...)
+}
+
+// internetCalls are those of who calls other hosts: sockets of TCP and UDP, and none of those
+// by which programs of this host are reached, or the kernel.
+func internetCalls() (all []call) {
+	const kinds = 0xf // of a socket; the rest are flags
+	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
+		for _, kind := range []uint64{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
+			all = append(all, call{unix.SYS_SOCKET, []match{{0, 0xffffffff, family}, {1, kinds, kind}}, allow})
+		}
+	}
+	return append(all, call{unix.SYS_SOCKET, nil, refuse})
 }
 
 // startCalls are about processes that are started, and how they are restricted. Some
@@ -141,8 +158,8 @@ var refusedCalls = []uintptr{
 	unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
 	// Who it is.
 	unix.SYS_SETUID, unix.SYS_SETGID, unix.SYS_SETREUID, unix.SYS_SETREGID, unix.SYS_SETRESUID, unix.SYS_SETRESGID, unix.SYS_SETGROUPS, unix.SYS_SETFSUID, unix.SYS_SETFSGID,
-	// Sockets.
-	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_CONNECT,
+	// Sockets, beside those that a policy has.
+	unix.SYS_SOCKETPAIR, unix.SYS_BIND,
 	// Parts of the kernel with a history.
 	unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER, unix.SYS_BPF, unix.SYS_PERF_EVENT_OPEN, unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,
 	unix.SYS_FANOTIFY_INIT, unix.SYS_FANOTIFY_MARK, unix.SYS_LOOKUP_DCOOKIE, unix.SYS_NFSSERVCTL, unix.SYS_OPEN_BY_HANDLE_AT,

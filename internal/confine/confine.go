@@ -28,6 +28,7 @@ type Policy struct {
 	ReadPaths    []string     // as Read; what is not there is passed over. With cgo /proc has to be one
 	Run          []string     // programs that may be started, by Start
 	Attributes   bool         // owner, permissions and attributes of what is open may be changed
+	Connect      []uint16     // ports of TCP at which other hosts may be called; with any, names are asked for by UDP too
 	Capabilities Capabilities // that it keeps, if it has them
 	// Anywhere says that names are not taken: the process needs some that nobody knows
 	// before, or looks for what others have open, and the kernel shows that to nobody who

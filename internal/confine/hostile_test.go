@@ -2,10 +2,14 @@ package confine_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +28,7 @@ const (
 	asChild   = "child"   // by who has started it
 	asProcess = "process" // by itself
 	asStarter = "starter" // by itself, and it starts the child
+	asCaller  = "caller"  // by itself, and it calls other hosts
 )
 
 func TestMain(m *testing.M) {
@@ -54,6 +59,10 @@ func beHostile(text string) error {
 		if err != nil {
 			return err
 		}
+	case asCaller:
+		if err := callOut(); err != nil {
+			return err
+		}
 	case asStarter:
 		if _, err := confine.Process(confine.Policy{Read: []*os.File{volume}, ReadPaths: []string{"/proc"}, Run: []string{os.Args[0]}, Capabilities: confine.Capabilities{unix.CAP_DAC_OVERRIDE}}); err != nil {
 			return err
@@ -61,6 +70,36 @@ func beHostile(text string) error {
 		return startHostile(volume, text)
 	}
 	return json.NewEncoder(os.Stdout).Encode(confinetest.Try(s, volume))
+}
+
+// callOut confines this process so that it may call the first of two ports of this host, and
+// tries both.
+func callOut() error {
+	var at [2]net.Listener
+	for i := range at {
+		var err error
+		if at[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return err
+		}
+		defer at[i].Close()
+	}
+	port := uint16(at[0].Addr().(*net.TCPAddr).Port)
+	if _, err := confine.Process(confine.Policy{ReadPaths: []string{"/proc", "/sys/devices"}, Connect: []uint16{port}}); err != nil {
+		return err
+	}
+	if _, err := net.Dial("tcp", at[0].Addr().String()); err != nil {
+		return err
+	}
+	if _, err := net.Dial("tcp", at[1].Addr().String()); !errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("to call another port: %v", err)
+	}
+	if _, err := net.Dial("udp", "127.0.0.1:53"); err != nil {
+		return err
+	}
+	if _, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		return errors.New("it could listen")
+	}
+	return nil
 }
 
 // startHostile has a confined child try.
@@ -113,6 +152,21 @@ func needFull(t *testing.T) {
 func TestNothingGetsOutOfAConfinedProcess(t *testing.T) {
 	needFull(t)
 	contained(t, hostile(t, confinetest.NewScene(t), asProcess))
+}
+
+// Who may call other hosts reaches nothing else by that, and none of this host's programs.
+func TestACallerOfOtherHostsGetsNowhereElse(t *testing.T) {
+	needFull(t)
+	var all []confinetest.Attempt
+	if err := json.Unmarshal(hostile(t, confinetest.NewScene(t), asCaller), &all); err != nil {
+		t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(a confinetest.Attempt) bool { return strings.HasPrefix(a.Name, "make a socket of the internet") })
+	out, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contained(t, out)
 }
 
 func TestNothingGetsOutOfAChild(t *testing.T) {

@@ -29,6 +29,9 @@ const (
 	changeTree = writeFile | readTree | nameTree
 )
 
+// netPort is LANDLOCK_RULE_NET_PORT of linux/landlock.h.
+const netPort = 2
+
 // landlockABI is that of the kernel, 0 where it has none or it is switched off.
 func landlockABI() int {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
@@ -78,6 +81,7 @@ func threadsMayMeet() bool {
 type ruleset struct {
 	fd     int
 	rights uint64 // on files, that are taken
+	ports  uint64 // on ports of TCP
 }
 
 // newRuleset makes one that takes all there is. A process whose threads are restricted one
@@ -92,7 +96,7 @@ func newRuleset(abi int, children bool) (*ruleset, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("make Landlock ruleset: %w", errno)
 	}
-	return &ruleset{int(fd), attr.Handled_access_fs}, nil
+	return &ruleset{int(fd), attr.Handled_access_fs, attr.Handled_access_net}, nil
 }
 
 func (s *ruleset) close() { unix.Close(s.fd) }
@@ -128,6 +132,21 @@ func (s *ruleset) allowPath(path string, rights uint64) error {
 	}
 	defer unix.Close(fd) // it was opened to name an object
 	return s.allowFD(fd, path, rights)
+}
+
+// allowPorts permits to connect to those ports of TCP, where the kernel minds any.
+func (s *ruleset) allowPorts(ports []uint16) error {
+	if s.ports == 0 {
+		return nil
+	}
+	for _, port := range ports {
+		rule := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(port)} // struct landlock_net_port_attr
+		_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(s.fd), netPort, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+		if errno != 0 {
+			return fmt.Errorf("add Landlock rule for port %d: %w", port, errno)
+		}
+	}
+	return nil
 }
 
 // allowOpen permits what a policy does with files and directories that are open.

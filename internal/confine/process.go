@@ -111,7 +111,7 @@ func (p Policy) allowed(s *ruleset) error {
 			return err
 		}
 	}
-	return nil
+	return s.allowPorts(p.Connect)
 }
 
 // enforce restricts all threads.
