@@ -101,10 +101,12 @@ var layers = []layer{
 	{"internal/virtrpc/wire", []string{"internal/virtrpc/xdr"}},
 	{"internal/virtrpc/virtrpctest", []string{"internal/virtrpc", "internal/virtrpc/wire", "internal/virtrpc/xdr", "internal/peer", "internal/polkit", "internal/record", "internal/service", "internal/store", "internal/testenv"}},
 
-	{"internal/daemon", []string{"internal/quantity", "internal/record", "internal/peer", "internal/polkit", "internal/rest", "internal/service", "internal/store", "internal/virtrpc"}},
+	{"internal/notify", []string{"internal/record"}},
+	{"internal/notify/sender", []string{"internal/confine", "internal/notify"}},
+	{"internal/daemon", []string{"internal/notify", "internal/quantity", "internal/record", "internal/peer", "internal/polkit", "internal/rest", "internal/service", "internal/store", "internal/virtrpc"}},
 
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
-	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/quantity", "internal/record"}},
+	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/notify/sender", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/helper/task", "internal/ipc", "internal/operation", "internal/record"}},
 	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/virtxml", "internal/operation", "internal/procfs", "internal/rest/client", "internal/service/contract", "internal/quantity", "internal/record", "internal/term"}},
 
@@ -116,8 +118,8 @@ var guarded = map[string][]string{
 	"github.com/urfave/cli/v2":          {"cmd/*", "cmd/internal/*"},
 	"github.com/vmihailenco/msgpack/v5": {"internal/ipc"},
 	// Whatever a helper imports it initialises at each start.
-	"net/http": {"internal/rest", "internal/rest/*"},
-	"os/exec":  {"cmd/storagedctl", "internal/confine", "internal/confine/confinetest", "internal/helper/hostiletest", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/testenv", "internal/testenv/*", "internal/tool", "internal/virtrpc/virtrpctest", "scripts/*"},
+	"net/http": {"internal/rest", "internal/rest/*", "internal/notify/sender"},
+	"os/exec":  {"cmd/storagedctl", "internal/confine", "internal/confine/confinetest", "internal/helper/hostiletest", "internal/supervisor", "internal/supervisor/*", "internal/backends/*", "internal/diskio/diskiotest", "internal/image", "internal/notify", "internal/notify/sender", "internal/testenv", "internal/testenv/*", "internal/tool", "internal/virtrpc/virtrpctest", "scripts/*"},
 	// Only tests may need these.
 	"testing":                            testSupport,
 	"pgregory.net/rapid":                 testSupport,

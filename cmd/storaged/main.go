@@ -6,10 +6,14 @@ import (
 	"os"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/notify/sender"
 	"storaged/internal/record"
 )
 
 func main() {
+	if sender.Serves(os.Args) {
+		return
+	}
 	exits := []int{
 		record.ExitDone, record.ExitFailed, record.ExitUsage, record.ExitBusy,
 		record.ExitExists, record.ExitDenied, record.ExitUnsupported,
@@ -29,7 +33,7 @@ var files = []cmdline.File{
 	{Path: "/run/storaged/libvirt.sock, /run/storaged/libvirt-ro.sock", Holds: "the same for clients of libvirt."},
 	{Path: "/run/libvirt/virtstoraged-sock, /run/libvirt/virtstoraged-sock-ro", Holds: "the same in the place of libvirt's own daemon, if so set."},
 	{Path: "/run/storaged/jobs/", Holds: "FIFOs and locks of running jobs."},
-	{Path: "/var/lib/storaged/", Holds: "the database, its copies, and logs and results of jobs."},
+	{Path: "/var/lib/storaged/", Holds: "the database, its copies, logs and results of jobs, and what waits to be told."},
 	{Path: "/usr/libexec/storaged/storage-helper", Holds: "the program that does the work of a job."},
 	{Path: "$XDG_CONFIG_HOME/storaged/storaged.toml, $XDG_RUNTIME_DIR/storaged/, $XDG_STATE_HOME/storaged/", Holds: "the same of a user's own daemon."},
 }

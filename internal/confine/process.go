@@ -57,6 +57,10 @@ func (p Policy) apply(level Level) error {
 	return filterEverywhere(processCalls(p))
 }
 
+// ForbidPrivileges has this process and what it starts gain nothing by programs that are
+// set-user-ID or the like. It takes nothing else.
+func ForbidPrivileges() error { return forbidPrivileges(false) }
+
 // forbidPrivileges forbids all threads new privileges, without which nobody may do the
 // rest. Where there are filters the kernel does it in one call, for those who get one,
 // which permits everything yet: all that follows has calls of its own to make.

@@ -10,6 +10,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/hashicorp/go-hclog"
 
+	"storaged/internal/notify"
 	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/service"
@@ -28,6 +29,9 @@ type Config struct {
 	Stop    StopConfig    `toml:"stop"`
 	Upload  UploadConfig  `toml:"upload"`
 	Libvirt LibvirtConfig `toml:"libvirt"`
+
+	Notify    []NotifyConfig    `toml:"notify"`
+	receivers []notify.Receiver // those of Notify, complete
 }
 
 // UploadConfig says what is asked of clients that upload a stream.
@@ -109,6 +113,9 @@ func (c *Config) Complete() error {
 		*path = abs
 	}
 	if err := c.Libvirt.complete(c.Socket); err != nil {
+		return err
+	}
+	if err := c.completeReceivers(); err != nil {
 		return err
 	}
 	if st, err := os.Stat(c.Helper); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
+	"storaged/internal/notify"
 	"storaged/internal/peer"
 	"storaged/internal/polkit"
 	"storaged/internal/record"
@@ -100,11 +101,15 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 		return err
 	}
 	c.LibvirtURI = given.libvirtURI(c.Libvirt)
-	s, err := service.New(service.Setup{Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost}, st)
+	notifier := newNotifier(c, log)
+	defer notifier.Close()
+	s, err := service.New(service.Setup{
+		Settings: c.Settings, Log: log, Notes: setup.Notes, Lost: setup.Lost, Receivers: notifier.Tell, Untold: notifier.Complaints,
+	}, st)
 	if err != nil {
 		return err
 	}
-	l := &life{Setup: setup, service: s, activated: given, signals: signals, hangup: hangup}
+	l := &life{Setup: setup, service: s, notifier: notifier, activated: given, signals: signals, hangup: hangup}
 	l.settings.Store(&c)
 	l.notify("STATUS=takes up the jobs of before")
 	defer s.CloseEvents()
@@ -113,6 +118,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 	if err := s.Begin(ctx); err != nil {
 		return err
 	}
+	defer beside(ctx, func(context.Context) { notifier.Replay(s.EndedSince) })()
 	defer beside(ctx, s.KeepTelling)()
 	defer beside(ctx, s.KeepTidy)()
 	defer beside(ctx, s.KeepStarting)()
@@ -125,6 +131,7 @@ func live(ctx context.Context, setup Setup, signals, hangup <-chan os.Signal) er
 type life struct {
 	Setup
 	service   *service.Service
+	notifier  *notify.Notifier
 	activated sockets // those of the service manager
 
 	authority *polkit.Authority // nil: nobody asks it

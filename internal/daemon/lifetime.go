@@ -126,6 +126,7 @@ func (l *life) apply(c Config) error {
 		return err
 	}
 	l.settings.Store(&c)
+	l.notifier.Apply(c.receivers)
 	l.Log.SetLevel(logLevel(c.LogLevel))
 	l.Notes.SetLevel(logLevel(c.LogLevel))
 	for _, w := range later {

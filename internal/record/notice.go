@@ -22,9 +22,15 @@ const (
 	NoticeState  = "state.trouble"     // the daemon's own records
 )
 
+// NoticeTypes lists every type.
+func NoticeTypes() []string {
+	return []string{NoticeJob, NoticeHelper, NoticeVolume, NoticePool, NoticeState}
+}
+
 // Notice is what somebody may want to know who does not look: a line of the log. What does
 // not apply is empty.
 type Notice struct {
+	ID      string            `json:"id"` // the same whenever the same is told again
 	Time    time.Time         `json:"time"`
 	Type    string            `json:"type"`
 	Urgency Urgency           `json:"priority"`
@@ -39,4 +45,9 @@ type Notice struct {
 	By      string            `json:"canceled_by,omitempty"`
 	Code    Code              `json:"code,omitempty"`
 	Error   string            `json:"error,omitempty"`
+}
+
+// Recovery reports whether the notice is that something is well again.
+func (n *Notice) Recovery() bool {
+	return n.Urgency == Notable && (n.Type == NoticePool || n.Type == NoticeState)
 }

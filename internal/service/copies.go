@@ -89,6 +89,9 @@ func (s *Service) troubles() []string {
 	if r := s.restored; r != nil {
 		out = append(out, restorationWarning(r)...)
 	}
+	if s.untold != nil {
+		out = append(out, s.untold()...)
+	}
 	return append(append(out, s.unstarted()...), s.leftovers()...)
 }
 

@@ -3,6 +3,7 @@ package service
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"storaged/internal/metrics"
 	"storaged/internal/quantity"
@@ -24,12 +25,25 @@ var _ supervisor.Observer = ends{}
 // JobEnded is supervisor.Observer's.
 func (e ends) JobEnded(o supervisor.Observation) {
 	e.metrics.JobEnded(o)
-	n := aboutJob(record.NoticeJob, &o.Job)
-	n.Urgency, n.Message, n.Outcome = urgency(o), "job ended", string(o.Job.State)
-	e.herald.tell(n, "took", quantity.FormatDuration(quantity.Seconds(o.Job.ElapsedS)))
-	if o.Job.State != record.Succeeded {
-		e.incomplete(&o.Job)
+	for _, n := range e.notices(&o.Job, o.Destroys) {
+		var more []any
+		if n.Type == record.NoticeJob {
+			more = []any{"took", quantity.FormatDuration(quantity.Seconds(n.TookS))}
+		}
+		e.herald.tell(n, more...)
 	}
+}
+
+// notices are those of a job that has ended: of its end, and of what it has left.
+func (e ends) notices(j *record.Job, destroys bool) []record.Notice {
+	n := aboutJob(record.NoticeJob, j)
+	n.ID = n.Type + "/" + j.ID
+	n.Urgency, n.Message, n.Outcome = urgency(j, destroys), "job ended", string(j.State)
+	all := []record.Notice{n}
+	if j.State != record.Succeeded {
+		all = append(all, e.incomplete(j)...)
+	}
+	return all
 }
 
 // HelperDied is supervisor.Observer's.
@@ -40,8 +54,8 @@ func (e ends) HelperDied(j record.Job, cause *record.Error) {
 	e.herald.tell(n)
 }
 
-// incomplete tells of the volumes that a job has left so.
-func (e ends) incomplete(j *record.Job) {
+// incomplete are the notices of the volumes that a job has left so.
+func (e ends) incomplete(j *record.Job) (all []record.Notice) {
 	for _, o := range j.Objects {
 		if o.Volume == "" {
 			continue
@@ -55,9 +69,37 @@ func (e ends) incomplete(j *record.Job) {
 			continue // it is gone, or none of the job's
 		}
 		n := aboutJob(record.NoticeVolume, j)
+		n.ID = n.Type + "/" + j.ID + "/" + o.String()
 		n.Urgency, n.Message, n.Object, n.Outcome, n.Code, n.Error = record.Alarming, "volume is incomplete", o.String(), string(v.State), "", ""
-		e.herald.tell(n)
+		all = append(all, n)
 	}
+	return all
+}
+
+// EndedSince gives the notices of jobs that have ended since then, oldest first, each with the
+// id that it had when it was told, and the time when the job ended.
+func (s *Service) EndedSince(since time.Time) (all []record.Notice, err error) {
+	e := ends{store: s.store}
+	destroys := map[string]bool{}
+	q := supervisor.Query{
+		Head: func(h *store.JobHead) bool {
+			if h.Ended.IsZero() || h.Ended.Before(since) {
+				return false
+			}
+			destroys[h.ID] = h.Destroys
+			return true
+		},
+	}
+	jobs, _, err := s.jobs.Jobs(q)
+	slices.Reverse(jobs)
+	for i := range jobs {
+		for _, n := range e.notices(&jobs[i], destroys[jobs[i].ID]) {
+			n.Time = *jobs[i].Ended
+			all = append(all, n)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b record.Notice) int { return a.Time.Compare(b.Time) })
+	return all, err
 }
 
 // aboutJob is a notice about a job.
@@ -74,13 +116,13 @@ func aboutJob(kind string, j *record.Job) record.Notice {
 
 // urgency is how much the end of a job is worth: what destroyed content or was
 // canceled a notice, a failure a warning, and an error if something is broken.
-func urgency(o supervisor.Observation) record.Urgency {
+func urgency(j *record.Job, destroys bool) record.Urgency {
 	switch {
-	case o.Job.State == record.Failed && broken(o.Job.Code()):
+	case j.State == record.Failed && broken(j.Code()):
 		return record.Broken
-	case o.Job.State == record.Failed:
+	case j.State == record.Failed:
 		return record.Alarming
-	case o.Job.State == record.Canceled || o.Destroys:
+	case j.State == record.Canceled || destroys:
 		return record.Notable
 	}
 	return record.Ordinary

@@ -3,21 +3,29 @@ package service
 import (
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/record"
 )
 
-// herald tells what happens to who does not look: each notice is a line of the log. It is
-// safe for concurrent use.
+// herald tells what happens to who does not look: each notice is a line of the log, and is
+// for the receivers that the settings have. It is safe for concurrent use.
 type herald struct {
 	log, notes hclog.Logger
+	receivers  func(record.Notice) // hands it to them, without waiting; nil: there are none
 }
 
 // tell tells a notice; more are further words of its line.
 func (h *herald) tell(n record.Notice, more ...any) {
 	n.Time = time.Now().UTC()
+	if n.ID == "" {
+		n.ID = uuid.NewString()
+	}
 	h.say(n.Urgency)(n.Message, append(wordsOf(n), more...)...)
+	if h.receivers != nil {
+		h.receivers(n)
+	}
 }
 
 // say is what writes a line of an urgency.

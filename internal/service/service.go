@@ -31,6 +31,7 @@ type Service struct {
 	secrets *secret.Store
 	log     hclog.Logger
 	herald  *herald
+	untold  func() []string // nil: there are no receivers of notices
 
 	recovered   []int64               // jobs of an earlier daemon, found at start
 	confinement confine.Level         // that helpers can have here

@@ -36,6 +36,11 @@ type Setup struct {
 	// whose lines are notices in the journal.
 	Notes hclog.Logger
 	Lost  func() int64 // lines of both that could not be written
+
+	// Receivers hands a notice to those that the settings have, without waiting for them.
+	// Untold says which are not told, and why. nil: there are none.
+	Receivers func(record.Notice)
+	Untold    func() []string
 }
 
 // New makes a service of a state. It does nothing before Begin.
@@ -62,7 +67,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read limits and what became of a damaged database: %w", err)
 	}
-	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, herald: &herald{log: log, notes: setup.Notes}, restored: restored, secrets: secrets}
+	s := &Service{config: c, store: st, hub: hub, catalog: catalog.New(hub, boot, c.Resume.KeepDays), log: log, herald: &herald{log: log, notes: setup.Notes, receivers: setup.Receivers}, untold: setup.Untold, restored: restored, secrets: secrets}
 	s.settings.Store(&c)
 	s.started, s.confinement = time.Now().UTC(), confine.Available()
 	s.metrics = metrics.New(metrics.Source{

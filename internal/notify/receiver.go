@@ -1,0 +1,266 @@
+// Package notify has receivers told of what happens: programs and web servers that an
+// administrator has named. The daemon's part is here: what waits for each receiver, and the
+// process that tells it, storage-notify (package sender). Whoever has a notice hands it over
+// and never waits.
+package notify
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"storaged/internal/record"
+)
+
+// Receiver is who is to be told, and of what: a program or the address of a web server.
+type Receiver struct {
+	Name    string        `json:"name"`
+	Timeout time.Duration `json:"timeout"` // of one run, or request
+
+	Program []string `json:"program,omitempty"` // argv, with an absolute path
+	User    string   `json:"user,omitempty"`    // that it runs as; "": the daemon's, if that is not root
+
+	URL          string `json:"url,omitempty"`
+	CAFile       string `json:"ca_file,omitempty"`       // certificates that vouch for the server; "": those of the system
+	SecretHeader string `json:"secret_header,omitempty"` // whose value is in the file
+	SecretFile   string `json:"secret_file,omitempty"`
+
+	Filter Filter `json:"-"`
+}
+
+// Filter selects notices. Different fields are "and", the values of one are "or"; an empty
+// one lets all pass. A notice without what a field is about does not pass it.
+type Filter struct {
+	Priority record.Urgency    // the least; what is well again passes too
+	Events   []string          // types of notices
+	Kinds    []string          // of jobs; patterns, as of names
+	Outcomes []string          // states
+	Owners   []string          // names of users
+	Labels   map[string]string // of jobs
+}
+
+// MaxReceivers bounds the receivers of a daemon: each has a process while there is something
+// to tell, and a queue.
+const MaxReceivers = 16
+
+const (
+	programTimeout = 30 * time.Second
+	webTimeout     = 10 * time.Second
+	maxTimeout     = time.Hour // of a run; nothing else is told to the receiver meanwhile
+)
+
+// Complete fills in what follows from the rest, and checks receivers.
+func Complete(all []Receiver) error {
+	if len(all) > MaxReceivers {
+		return record.Errorf(record.Invalid, "there are %d receivers of notices, and at most %d can be", len(all), MaxReceivers)
+	}
+	names := map[string]bool{}
+	for i := range all {
+		r := &all[i]
+		if err := r.complete(); err != nil {
+			return record.Errorf(record.Invalid, "receiver %d of notices (notify.name %s): %v", i+1, record.Short(r.Name), err)
+		}
+		if names[r.Name] {
+			return record.Errorf(record.Invalid, "two receivers of notices are called %q", r.Name)
+		}
+		names[r.Name] = true
+	}
+	return nil
+}
+
+func (r *Receiver) complete() error {
+	if err := record.CheckNameOf("receiver", r.Name); err != nil {
+		return err
+	}
+	if (len(r.Program) > 0) == (r.URL != "") {
+		return fmt.Errorf("it has either program or url")
+	}
+	byDefault := webTimeout
+	if len(r.Program) > 0 {
+		byDefault = programTimeout
+	}
+	r.Timeout = cmp.Or(r.Timeout, byDefault)
+	if r.Timeout < 0 || r.Timeout > maxTimeout {
+		return fmt.Errorf("timeout is at most %v, not %v", maxTimeout, r.Timeout)
+	}
+	if err := r.Filter.complete(); err != nil {
+		return err
+	}
+	if len(r.Program) > 0 {
+		return r.completeProgram()
+	}
+	return r.checkServer()
+}
+
+// defaultUser is whom programs run as for root's daemon, if nobody is named: who is told
+// that a job failed need not be root.
+const defaultUser = "nobody"
+
+func (r *Receiver) completeProgram() error {
+	if !filepath.IsAbs(r.Program[0]) {
+		return fmt.Errorf("program begins with an absolute path, not with %q", r.Program[0])
+	}
+	if r.CAFile != "" || r.SecretHeader != "" || r.SecretFile != "" {
+		return fmt.Errorf("ca_file, secret_header and secret_file are for a url")
+	}
+	if os.Geteuid() == 0 {
+		r.User = cmp.Or(r.User, defaultUser)
+	}
+	_, err := r.credential()
+	return err
+}
+
+// identity is a user by numbers.
+type identity struct {
+	uid, gid uint32
+	groups   []uint32
+}
+
+// credential is the user that a program runs as, nil: the daemon's own.
+func (r *Receiver) credential() (*identity, error) {
+	if r.User == "" {
+		return nil, nil
+	}
+	u, err := user.Lookup(r.User)
+	if err != nil {
+		return nil, fmt.Errorf("there is no user %q to run the program as: %w", r.User, err)
+	}
+	uid, errUser := strconv.ParseUint(u.Uid, 10, 32)
+	gid, errGroup := strconv.ParseUint(u.Gid, 10, 32)
+	if err := cmp.Or(errUser, errGroup); err != nil {
+		return nil, fmt.Errorf("user %q: %w", r.User, err)
+	}
+	if os.Geteuid() != 0 {
+		if int(uid) != os.Geteuid() {
+			return nil, fmt.Errorf("only root's daemon runs programs as another user (%q)", r.User)
+		}
+		return nil, nil
+	}
+	id := &identity{uid: uint32(uid), gid: uint32(gid)}
+	groups, err := u.GroupIds()
+	if err != nil {
+		return nil, fmt.Errorf("groups of user %q: %w", r.User, err)
+	}
+	for _, g := range groups {
+		if n, err := strconv.ParseUint(g, 10, 32); err == nil {
+			id.groups = append(id.groups, uint32(n))
+		}
+	}
+	return id, nil
+}
+
+func (r *Receiver) checkServer() error {
+	u, err := url.Parse(r.URL)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
+		return fmt.Errorf("url is https://HOST/… or http://HOST/…") // what it is may be a secret
+	case u.User != nil:
+		return fmt.Errorf("url has a user or password, which everybody could read: secret_header = \"Authorization\" and secret_file are for that")
+	case r.User != "":
+		return fmt.Errorf("user is for a program")
+	case (r.SecretHeader == "") != (r.SecretFile == ""):
+		return fmt.Errorf("secret_header and secret_file belong together")
+	case r.SecretHeader != "" && !isToken(r.SecretHeader):
+		return fmt.Errorf("secret_header is the name of a header, not %q", r.SecretHeader)
+	case r.SecretFile != "" && u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return fmt.Errorf("a secret goes over https, or to this host")
+	}
+	for name, file := range map[string]string{"ca_file": r.CAFile, "secret_file": r.SecretFile} {
+		if file != "" && !filepath.IsAbs(file) {
+			return fmt.Errorf("%s is an absolute path, not %q", name, file)
+		}
+	}
+	_, err = PortOf(r.URL)
+	return err
+}
+
+// PortOf is the port of TCP that a server at that address is called at.
+func PortOf(address string) (uint16, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return 0, errors.New("url cannot be read")
+	}
+	byScheme := map[string]string{"https": "443", "http": "80"}
+	n, err := strconv.ParseUint(cmp.Or(u.Port(), byScheme[u.Scheme]), 10, 16)
+	if err != nil || n == 0 {
+		return 0, errors.New("url has a port that is none")
+	}
+	return uint16(n), nil
+}
+
+// isToken reports whether a text that is not empty is one by RFC 9110, as names of headers are.
+func isToken(s string) bool {
+	const token = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	return !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(token, r) })
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// order of the urgencies, the least first.
+var order = []record.Urgency{record.Ordinary, record.Notable, record.Alarming, record.Broken}
+
+// complete checks that each word can be met at all.
+func (f *Filter) complete() error {
+	f.Priority = cmp.Or(f.Priority, record.Alarming)
+	if err := record.OneOf("priority", f.Priority, order...); err != nil {
+		return err
+	}
+	for _, e := range f.Events {
+		if err := record.OneOf("events", e, record.NoticeTypes()...); err != nil {
+			return err
+		}
+	}
+	outcomes := []string{string(record.VolumeIncomplete)}
+	for _, s := range record.States() {
+		if s.Terminal() {
+			outcomes = append(outcomes, string(s))
+		}
+	}
+	for _, s := range record.PoolStates() {
+		outcomes = append(outcomes, string(s))
+	}
+	for _, o := range f.Outcomes {
+		if err := record.OneOf("outcomes", o, outcomes...); err != nil {
+			return err
+		}
+	}
+	for _, k := range f.Kinds {
+		if k == "" || !slices.ContainsFunc(record.Kinds(), func(kind record.Kind) bool { return isLike(k, string(kind)) }) {
+			return fmt.Errorf("kinds: there is no kind of job like %q", k)
+		}
+	}
+	return nil
+}
+
+func isLike(pattern, word string) bool {
+	ok, err := record.MatchName(pattern, word)
+	return ok && err == nil
+}
+
+// Passes reports whether the notice is one of those selected.
+func (f *Filter) Passes(n *record.Notice) bool {
+	if slices.Index(order, n.Urgency) < slices.Index(order, f.Priority) && !n.Recovery() {
+		return false
+	}
+	for name, value := range f.Labels {
+		if got, has := n.Labels[name]; !has || got != value {
+			return false
+		}
+	}
+	return among(f.Events, n.Type) && among(f.Outcomes, n.Outcome) && among(f.Owners, n.Owner) &&
+		(len(f.Kinds) == 0 || slices.ContainsFunc(f.Kinds, func(k string) bool { return isLike(k, string(n.Kind)) }))
+}
+
+func among(words []string, word string) bool { return len(words) == 0 || slices.Contains(words, word) }
