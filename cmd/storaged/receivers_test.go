@@ -103,8 +103,11 @@ func TestWhatAKilledDaemonDidNotTellIsTold(t *testing.T) {
 	<-web.held
 	h.sparse("good", mib)
 	h.succeed(h.clone("good", "better"))
+	kept := filepath.Join(h.dir, "state", "notify", "web.json")
+	before := must(os.ReadFile(kept))(t)
 	second := h.failing("second")
 	h.kill()
+	h.must(os.WriteFile(kept, before, 0o600)) // it was killed before it had written that
 	h.start()
 	third := h.failing("third")
 	h.kill()

@@ -50,6 +50,7 @@ type queue struct {
 	dropped int                  // since the last event that was told
 	seen    map[string]time.Time // when each of the last ids came
 	since   time.Time            // what came before this is waiting or has been
+	born    time.Time            // what came before this is not for the receiver
 
 	grown   chan struct{} // has room for one: there may be more to tell
 	changed chan struct{} // has room for one: there is something to save
@@ -61,12 +62,14 @@ type saved struct {
 	Dropped int                  `json:"dropped"`
 	Seen    map[string]time.Time `json:"seen"`
 	Since   time.Time            `json:"since"`
+	Born    time.Time            `json:"born"`
 }
 
 // openQueue reads the queue from its file. Without one it is new: what happened before now
 // is not for it. An error is of a file that cannot be read, and the queue is new.
 func openQueue(file string) (q *queue, err error) {
-	q = &queue{file: file, seen: map[string]time.Time{}, since: time.Now().UTC(), grown: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	now := time.Now().UTC()
+	q = &queue{file: file, seen: map[string]time.Time{}, since: now, born: now, grown: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	text, err := os.ReadFile(file)
 	var is saved
 	if err == nil {
@@ -78,7 +81,7 @@ func openQueue(file string) (q *queue, err error) {
 	case err != nil:
 		err = fmt.Errorf("cannot read what waits for a receiver of notices: %w", err)
 	default:
-		q.waiting, q.dropped, q.since = is.Waiting, is.Dropped, is.Since
+		q.waiting, q.dropped, q.since, q.born = is.Waiting, is.Dropped, is.Since, is.Born
 		maps.Copy(q.seen, is.Seen)
 	}
 	q.alter()
@@ -160,7 +163,10 @@ func (q *queue) count() (waiting, dropped int) {
 func (q *queue) from() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.since.Add(-overlap)
+	if from := q.since.Add(-overlap); from.After(q.born) {
+		return from
+	}
+	return q.born
 }
 
 // snapshot gives what is to be saved, and forgets ids that nobody will offer again.
@@ -169,7 +175,7 @@ func (q *queue) snapshot() saved {
 	defer q.mu.Unlock()
 	q.since = time.Now().UTC()
 	maps.DeleteFunc(q.seen, func(_ string, at time.Time) bool { return q.since.Sub(at) > 2*overlap })
-	return saved{slices.Clone(q.waiting), q.dropped, maps.Clone(q.seen), q.since}
+	return saved{slices.Clone(q.waiting), q.dropped, maps.Clone(q.seen), q.since, q.born}
 }
 
 // save writes the queue to its file: either it is the new one whole, or the old one.

@@ -81,7 +81,7 @@ func TestAQueueIsTheSameForTheNextDaemon(t *testing.T) {
 	if err := q.save(); err != nil {
 		t.Fatal(err)
 	}
-	before := time.Now()
+	born := q.born
 	q = opened(t, file)
 	q.offer(event(0)) // was told before
 	q.done(q.head(t, "1", 0), true)
@@ -89,8 +89,12 @@ func TestAQueueIsTheSameForTheNextDaemon(t *testing.T) {
 	if _, ok := q.first(); ok {
 		t.Error("there is more")
 	}
-	if from := q.from(); from.After(before.Add(-overlap)) {
+	if from := q.from(); !from.Equal(born) {
 		t.Errorf("it asks for what came since %v", from)
+	}
+	q.since = born.Add(time.Hour)
+	if from := q.from(); !from.Equal(q.since.Add(-overlap)) {
+		t.Errorf("after an hour it asks for what came since %v", from)
 	}
 	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", st, err)
