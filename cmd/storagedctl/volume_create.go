@@ -168,7 +168,7 @@ func creatable() string {
 
 // optionFlag is that of every verb that makes a volume in a format.
 func optionFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of its format, of those that storagedctl capabilities -o json lists; may be repeated: `OPTION=VALUE`"}
+	return &cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of its format or pool type, of those that storagedctl capabilities -o json lists; may be repeated: `OPTION=VALUE`"}
 }
 
 // options reads it.

@@ -212,6 +212,8 @@ type NewVolume struct {
 	Size    int64
 	Format  string // of what is to be written
 	Promise int64  // bytes from the start that are to have storage of their own
+	// Options are those that only the pool's type has, as its Creation names them.
+	Options map[string]string
 	// Replaces says that the name is that of a volume which the new one is to
 	// replace (Replacer): it may be taken.
 	Replaces bool

@@ -148,7 +148,7 @@ func newCopying(p *Pacer, spec CopySpec) (*copying, error) {
 		return nil, err
 	}
 	c.holes, err = newHoleMaker(p, c.Dst, c.Clean)
-	if c.Sparse {
+	if _, ok := spec.Dst.(thin); c.Sparse || ok {
 		c.sift = c.holes
 	}
 	return c, err

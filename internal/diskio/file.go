@@ -20,8 +20,13 @@ func FileContent(f *os.File) Content { return file{f} }
 
 // FileOf is the file or block device that a content is, nil if it is neither.
 func FileOf(c Content) *os.File {
-	f, _ := c.(file)
-	return f.File
+	switch f := c.(type) {
+	case file:
+		return f.File
+	case thin:
+		return f.File
+	}
+	return nil
 }
 
 // regularOf is the regular file that a content is, nil if it is none.

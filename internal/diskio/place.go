@@ -61,6 +61,7 @@ func Place(ctx context.Context, p *Pacer, spec PlaceSpec) (PlaceStats, error) {
 	if err != nil {
 		return PlaceStats{}, err
 	}
+	spec.DetectZeros = spec.DetectZeros || sifted(spec.Dst, spec.Clean)
 	c := &placing{PlaceSpec: spec, p: p, holes: holes}
 	if err := flushSource(ctx, p, c.Src); err != nil {
 		return PlaceStats{}, err
@@ -279,7 +280,7 @@ type holeMaker struct {
 }
 
 // newHoleMaker looks at the content. A file that has all its space allocated
-// keeps it: somebody has reserved that. So does a device.
+// keeps it: somebody has reserved that. So does a device, but a thin one.
 func newHoleMaker(p *Pacer, c Content, clean bool) (*holeMaker, error) {
 	h := &holeMaker{p: p, c: c, clean: clean, unmap: true}
 	f := FileOf(c)
@@ -290,8 +291,17 @@ func newHoleMaker(p *Pacer, c Content, clean bool) (*holeMaker, error) {
 	if kind := st.Mode & unix.S_IFMT; err == nil && kind != unix.S_IFBLK && kind != unix.S_IFREG {
 		err = ioError("open", nowhere, fmt.Errorf("a target that is neither a file nor a block device: %w", ErrUnsupported))
 	}
-	h.unmap = st.Mode&unix.S_IFMT == unix.S_IFREG && st.Blocks*blockUnit < st.Size
+	if _, ok := c.(thin); !ok {
+		h.unmap = st.Mode&unix.S_IFMT == unix.S_IFREG && st.Blocks*blockUnit < st.Size
+	}
 	return h, err
+}
+
+// sifted reports whether zeros are left out of what is written in any case: of a new thin
+// device.
+func sifted(dst Content, clean bool) bool {
+	_, ok := dst.(thin)
+	return ok && clean
 }
 
 // errNoHoles says that the storage cannot make holes.

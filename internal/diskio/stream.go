@@ -55,6 +55,7 @@ func Receive(ctx context.Context, p *Pacer, spec ReceiveSpec) (PlaceStats, error
 	if err != nil {
 		return PlaceStats{}, err
 	}
+	spec.DetectZeros = spec.DetectZeros || sifted(spec.Dst, spec.Clean)
 	if spec.Want >= 0 {
 		p.Expect(spec.Want, 0)
 	}

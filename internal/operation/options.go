@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/bits"
@@ -19,7 +20,7 @@ type Formatted struct {
 }
 
 func (i *Formatted) flags() []Flag {
-	return []Flag{{Name: "option", Usage: "an option of its format, as qemu-img(1) has them; may be repeated: `KEY=VALUE`", value: (*pairs)(&i.Options)}}
+	return []Flag{{Name: "option", Usage: "an option of its format, as qemu-img(1) has them, or of its pool's type; may be repeated: `KEY=VALUE`", value: (*pairs)(&i.Options)}}
 }
 
 // pairs is a flag that is repeated for each key.
@@ -83,10 +84,32 @@ func CheckOptions(format string, given map[string]string, full bool) (map[string
 		}
 		options[optionName(name)] = value
 	}
-	if err := consistent(c, options); err != nil {
+	if err := cmp.Or(consistent(c, options), checkThin(options, full)); err != nil {
 		return nil, err
 	}
 	return options, reserve(c, options, full)
+}
+
+// thinPool is the thin pool that options name, "" if they name none.
+func thinPool(given map[string]string) string { return renamed(given)[record.OptionThinPool] }
+
+// renamed are options by the names that they are known by.
+func renamed(given map[string]string) map[string]string {
+	options := map[string]string{}
+	for name, value := range given {
+		options[optionName(name)] = value
+	}
+	return options
+}
+
+// checkThin refuses to reserve anything of a volume that gets its storage as it is written.
+func checkThin(options map[string]string, reserved bool) error {
+	pool := thinPool(options)
+	if pool == "" || !reserved && !ReservesAll(options) {
+		return nil
+	}
+	return record.Errorf(record.Invalid, "nothing can be reserved for a thin volume: it gets its storage from thin pool %q as it is written", pool).
+		WithHint("%s", record.Do("").With("allocation", "none"))
 }
 
 // optionName is the name of an option: those of encryption are given as qemu-img(1) has
@@ -141,6 +164,9 @@ func checkOption(c record.Creation, name, value string) (string, error) {
 	}
 	if len(o.Values) > 0 {
 		return value, record.OneOf(c.Format+" option "+name, value, o.Values...)
+	}
+	if o.Names != "" {
+		return value, record.CheckNameOf(o.Names, value)
 	}
 	if o.Unit != "" {
 		if n, err := strconv.ParseInt(value, 10, 64); err != nil || n < o.Minimum || n > o.Maximum {

@@ -164,7 +164,7 @@ func (o *Clone) Task() Task {
 			"Owner, permissions, ACL and attributes user.* are those of the source. The source may grow\n" +
 			"meanwhile; the copy has the size that the source had at the start.",
 		Example: "--source base.raw --target vm1.raw --limit 200M",
-		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Rights.flags()), o.Volume.known(), imageFormat(&o.Format), o.among(),
+		Flags: append(slices.Concat(o.Target.flags(), o.Volume.flags("source"), o.Formatted.flags(), o.Rights.flags()), o.Volume.known(), imageFormat(&o.Format), o.among(),
 			bytes("size", &o.Capacity, "`SIZE` of the copy, default that of the source"),
 			text("reflink", &o.Reflink, "share blocks with the source: `auto|always|never`"),
 			promised(&o.Promise),
@@ -295,7 +295,7 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 	case r.converts(k):
 		err = r.convert(k, o)
 	default:
-		r.copy(k, o)
+		err = r.copy(k, o)
 	}
 	return o, err
 }
@@ -303,20 +303,40 @@ func (r *CloneRequest) Plan(k Known) (Operation, error) {
 // converts reports whether the content is copied, and not the file.
 func (r *CloneRequest) converts(k Known) bool {
 	v := k.Volume
-	return r.Format != "" && r.Format != v.Format || len(r.Options) > 0 || r.Secret != "" || record.IsImage(v.Format) && (r.Size != 0 || len(k.References) > 0)
+	options := len(r.Options) - len(r.ofPool(v))
+	return r.Format != "" && r.Format != v.Format || options > 0 || r.Secret != "" || record.IsImage(v.Format) && (r.Size != 0 || len(k.References) > 0)
+}
+
+// ofPool are the options that say only where a copy of the file lies.
+func (r *CloneRequest) ofPool(v record.Volume) map[string]string {
+	c, _ := record.CreationOf(v.Format)
+	return c.OfPool(renamed(r.Options))
 }
 
 // copy makes o a copy of the file.
-func (r *CloneRequest) copy(k Known, o *Clone) {
+func (r *CloneRequest) copy(k Known, o *Clone) (err error) {
+	if own := r.ofPool(k.Volume); len(own) > 0 {
+		o.Options, err = CheckOptions(o.Format, own, false)
+		if err = cmp.Or(err, k.There.CanMakeWith(o.Format, own)); err != nil {
+			return err
+		}
+	}
 	capacity := o.Capacity
 	o.Existing = Existing{r.ExistOK, &capacity}
 	if promise := o.promise(k); promise > 0 {
 		o.Promise, o.Allocation = &promise, max(o.Allocation, promise)
 	}
+	if o.thin() {
+		o.Promise, o.Allocation = nil, 0
+	}
 	if o.Format != record.FormatRaw {
 		o.Capacity = 0 // the file is copied as it is
 	}
+	return nil
 }
+
+// thin reports whether the copy gets its storage as it is written, and not from its pool.
+func (o *Clone) thin() bool { return o.Options[record.OptionThinPool] != "" }
 
 // checkShared refuses to share blocks where that cannot be.
 func (r *CloneRequest) checkShared(k Known) error {
@@ -349,6 +369,8 @@ func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 		o.Promise, o.Allocation = &promise, promise
 	case !BeginsAsZeros(o.To): // so that all of it is written
 		o.Allocation = o.Capacity
+	case o.thin():
+		o.Allocation = 0
 	}
 	return nil
 }
@@ -380,7 +402,7 @@ func (r *CloneRequest) link(k Known, o *Clone) error {
 
 // image says how the copy is made.
 func (r *CloneRequest) image(k Known, o *Clone, format string) (err error) {
-	if err := k.There.CanMake(format); err != nil {
+	if err := k.There.CanMakeWith(format, renamed(r.Options)); err != nil {
 		return err
 	}
 	o.To, o.warnings = format, rounded(format, o.Capacity)

@@ -163,7 +163,7 @@ func (r *CreateRequest) Fill() {
 
 // reserves reports whether all is reserved of a volume of which nobody says how much.
 func (r *CreateRequest) reserves() bool {
-	return ReservesAll(r.Options) || r.Options[Preallocation] == "" && r.Format == record.FormatRaw
+	return ReservesAll(r.Options) || r.Options[Preallocation] == "" && thinPool(r.Options) == "" && r.Format == record.FormatRaw
 }
 
 // Check refuses what no volume can be.
@@ -192,6 +192,9 @@ func (r *CreateRequest) checkImage() error {
 	}
 	a := r.Allocation
 	if _, err := CheckOptions(format, r.Options, a != nil && a.Full); err != nil {
+		return err
+	}
+	if err := checkThin(r.Options, a != nil && a.Bytes > 0); err != nil {
 		return err
 	}
 	if a != nil && !a.Full && a.Bytes > 0 && !slices.Contains(c.Allocation, record.AllocateSize) {
@@ -226,7 +229,7 @@ func (r *CreateRequest) checkBacking() error {
 // Plan refuses a format that the pool's type cannot make, and a backing that no image
 // can stand on.
 func (r *CreateRequest) Plan(k Known) (Operation, error) {
-	if err := k.Can.CanMake(r.Format); err != nil {
+	if err := k.Can.CanMakeWith(r.Format, renamed(r.Options)); err != nil {
 		return nil, err
 	}
 	options, err := CheckOptions(r.Format, r.Options, r.Allocation.Full)

@@ -422,7 +422,7 @@ func (r *UploadRequest) filled(k Known, c Content) (Operation, error) {
 	}
 	var err error
 	o.Options, err = CheckOptions(c.Format, r.Create.Options, full)
-	return o, cmp.Or(k.Can.CanMake(c.Format), err)
+	return o, cmp.Or(k.Can.CanMakeWith(c.Format, o.Options), err, checkThin(o.Options, allocation > 0))
 }
 
 // capacity is that of a new volume; nil where it is not known before the content is:

@@ -27,11 +27,35 @@ func TestOptionsOfFormatsAreSound(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 		for _, o := range c.Options {
-			choice := len(o.Values) > 0
-			if choice == (o.Maximum > 0) || choice && !slices.Contains(o.Values, o.Default) || o.Minimum > o.Maximum || o.Effect == "" {
+			choice, kinds := len(o.Values) > 0, 0
+			for _, is := range []bool{choice, o.Maximum > 0, o.Names != ""} {
+				if is {
+					kinds++
+				}
+			}
+			if kinds != 1 || choice && !slices.Contains(o.Values, o.Default) || o.Minimum > o.Maximum || o.Effect == "" {
 				t.Errorf("%s: %+v", c.Format, o)
 			}
 		}
+	}
+}
+
+// An option that only one type of pools has is that type's, and nobody else's.
+func TestOptionsOfOneTypeOfPools(t *testing.T) {
+	given := map[string]string{record.OptionThinPool: "tp", "preallocation": "off"}
+	for of, has := range map[string]bool{"logical": true, "dir": false, "disk": false} {
+		c := record.CreationsIn(of)[0]
+		if _, ok := c.Option(record.OptionThinPool); ok != has {
+			t.Errorf("%s: it has the option: %t", of, ok)
+		}
+		err := record.Capabilities{Type: of, Formats: []string{"raw"}}.CanMakeWith("raw", given)
+		if (err == nil) != has || err != nil && (record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "logical")) {
+			t.Errorf("%s: %v", of, err)
+		}
+	}
+	c, _ := record.CreationOf("raw")
+	if own := c.OfPool(given); len(own) != 1 || own[record.OptionThinPool] != "tp" {
+		t.Errorf("%q", own)
 	}
 }
 

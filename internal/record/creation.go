@@ -1,6 +1,9 @@
 package record
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Creation is how volumes in a format are made.
 type Creation struct {
@@ -20,9 +23,11 @@ type CreationOption struct {
 	Values  []string `json:"values,omitempty"`  // it is one of these
 	Minimum int64    `json:"minimum,omitempty"` // or else a number between both
 	Maximum int64    `json:"maximum,omitempty"`
-	Unit    string   `json:"unit,omitempty"` // of the number: ms; "": bytes, and then it is a power of two
+	Unit    string   `json:"unit,omitempty"`  // of the number: ms; "": bytes, and then it is a power of two
+	Names   string   `json:"names,omitempty"` // or else the name of such a thing
 	Default string   `json:"default"`
 	Secret  bool     `json:"secret,omitempty"` // it is for a volume that a secret encrypts
+	Pool    string   `json:"-"`                // type of the only pools that have it; "": all have it
 	Effect  string   `json:"effect"`           // for people
 }
 
@@ -64,12 +69,26 @@ const (
 
 var onOff = []string{"off", "on"}
 
+// OptionThinPool is the option of a volume that gets its storage from a thin pool of LVM as it is
+// written.
+const OptionThinPool = "thin_pool"
+
+// CreationsIn are those in pools of a type.
+func CreationsIn(poolType string) []Creation {
+	all := Creations()
+	for i := range all {
+		all[i].Options = slices.DeleteFunc(all[i].Options, func(o CreationOption) bool { return o.Pool != "" && o.Pool != poolType })
+	}
+	return all
+}
+
 // Creations are those of all formats that can be made. Names of options are those of
 // qemu-img(1), where it has them, with _ for - and without "encrypt.".
 func Creations() []Creation {
 	all := []Creation{
 		{Format: FormatRaw, Allocation: []string{AllocateFull, AllocateNone, AllocateSize}, Options: []CreationOption{
 			{Name: "preallocation", Values: []string{"off", "falloc", "full"}, Default: "falloc", Effect: "reserve all of it; full writes zeros"},
+			{Name: OptionThinPool, Names: "thin pool", Pool: "logical", Effect: "have a thin volume, which gets its storage from that thin pool of the volume group as it is written"},
 		}},
 		{Format: "qcow2", Allocation: []string{AllocateNone, AllocateFull, AllocateSize}, Backing: true, Encryption: EncryptionOptional, Options: append([]CreationOption{
 			{Name: "preallocation", Values: []string{"off", "metadata", "falloc", "full"}, Default: "off", Effect: "make its tables, or reserve all of it too; full writes zeros"},
@@ -130,6 +149,31 @@ func (c Creation) Option(name string) (o CreationOption, ok bool) {
 		return o, false
 	}
 	return c.Options[i], true
+}
+
+// OfPool are the options that only pools of a type have.
+func (c Creation) OfPool(options map[string]string) map[string]string {
+	own := map[string]string{}
+	for name, value := range options {
+		if o, ok := c.Option(name); ok && o.Pool != "" {
+			own[name] = value
+		}
+	}
+	return own
+}
+
+// CanMakeWith refuses a format, and options that only pools of other types have.
+func (c Capabilities) CanMakeWith(format string, options map[string]string) error {
+	if err := c.CanMake(format); err != nil {
+		return err
+	}
+	made, _ := CreationOf(format)
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if o, ok := made.Option(name); ok && o.Pool != "" && o.Pool != c.Type {
+			return Errorf(Unsupported, "option %s is for volumes in pools of type %s, and not of type %s", name, o.Pool, c.Type)
+		}
+	}
+	return nil
 }
 
 // CanMake refuses a format that volumes of the type cannot be made in.

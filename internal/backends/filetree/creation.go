@@ -7,7 +7,7 @@ import (
 
 // Creations are how volumes are made of files.
 func Creations() []record.Creation {
-	all := record.Creations()
+	all := record.CreationsIn("") // of no type of their own
 	lacks := tool.Lacking(tool.StorageDaemon, tool.QEMUImg)
 	for i := range all {
 		if !record.Plain(all[i].Format) {

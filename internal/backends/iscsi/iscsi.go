@@ -36,7 +36,7 @@ func (Backend) Properties() record.Capabilities {
 		PoolVerbs:  []string{"start", "stop", "refresh", "verify"},
 		VolVerbs:   []string{"clone", "upload", "download", "wipe", "trim", "verify"},
 		Formats:    []string{record.FormatRaw},
-		Creations:  record.Creations()[:1],
+		Creations:  record.CreationsIn("iscsi")[:1],
 		Algorithms: wipe.Algorithms(),
 		Contents:   record.ContentVerbs(),
 		Needs:      []string{"source_hosts", "source_devices"},

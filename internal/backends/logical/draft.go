@@ -51,7 +51,7 @@ func (Backend) Create(ctx context.Context, p backends.Pool, n backends.NewVolume
 		return nil, taken(p, n.Name)
 	}
 	temp := record.DraftName(n.Job)
-	if err := g.make(ctx, p, temp, n.Size); err != nil {
+	if err := g.make(ctx, p, temp, n); err != nil {
 		return nil, fmt.Errorf("cannot create volume %q: %w", path, err)
 	}
 	crash.At(crash.Drafted)
@@ -76,8 +76,11 @@ func dropped(p backends.Pool, temp string) error {
 }
 
 // make makes a volume of the next size that is a number of extents.
-func (g *group) make(ctx context.Context, p backends.Pool, name string, size int64) error {
-	extents := g.extents(size)
+func (g *group) make(ctx context.Context, p backends.Pool, name string, n backends.NewVolume) error {
+	extents := g.extents(n.Size)
+	if pool := n.Options[record.OptionThinPool]; pool != "" {
+		return g.makeThin(ctx, p, name, extents, pool)
+	}
 	if need := extents * g.extent; need > g.free {
 		return &diskio.NoRoomError{Needed: need, Available: g.free}
 	}
@@ -104,8 +107,8 @@ func openDraft(ctx context.Context, p backends.Pool, temp, name string) (backend
 	return &draft{volume: v, final: name}, nil
 }
 
-// Clean: LVM gives what others have given back.
-func (d *draft) Clean() bool { return false }
+// Clean: LVM gives what others have given back, and thin pools clear that before.
+func (d *draft) Clean() bool { return d.kind == thinVolume && d.zeroes }
 
 // Info is that of the volume to be.
 func (d *draft) Info() (backends.VolumeInfo, error) {

@@ -18,13 +18,14 @@ import (
 
 // Errands, and their arguments.
 const (
-	doReport = "report" // what LVM has of the group
-	doOpen   = "open"   // access, uuid and name
-	doCreate = "create" // name and number of extents
-	doRename = "rename" // uuid, name and new name
-	doRemove = "remove" // uuid and name
-	doResize = "resize" // uuid, name and size in bytes
-	doMend   = "mend"   // name, of which a command that was killed has left the device suspended
+	doReport     = "report"      // what LVM has of the group
+	doOpen       = "open"        // access, uuid and name
+	doCreate     = "create"      // name and number of extents
+	doCreateThin = "create-thin" // name, size in bytes and thin pool
+	doRename     = "rename"      // uuid, name and new name
+	doRemove     = "remove"      // uuid and name
+	doResize     = "resize"      // uuid, name and size in bytes
+	doMend       = "mend"        // name, of which a command that was killed has left the device suspended
 )
 
 // lookAt opens a volume for its header alone, and shuts nobody out.
@@ -44,6 +45,7 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 	if u.Makes {
 		temp := draftOf(u.Job)
 		add(doCreate, temp, "")
+		add(doCreateThin, temp, "", "")
 		add(doOpen, ways[backends.WriteExclusive], "", temp)
 		add(doRename, "", temp, u.Name)
 		add(doRemove, "", temp)
@@ -83,7 +85,7 @@ func (Backend) Errand(ctx context.Context, p backends.Pool, e backends.Errand) (
 	if err := checkGroup(groupOf(p)); err != nil {
 		return a, err
 	}
-	arity := map[string]int{doReport: 0, doOpen: 3, doCreate: 2, doRename: 3, doRemove: 2, doResize: 3, doMend: 1}
+	arity := map[string]int{doReport: 0, doOpen: 3, doCreate: 2, doCreateThin: 3, doRename: 3, doRemove: 2, doResize: 3, doMend: 1}
 	if n, ok := arity[e.Do]; !ok || n != len(e.Args) {
 		return a, fmt.Errorf("no errand of logical volumes is called %q and has %d arguments", e.Do, len(e.Args))
 	}
@@ -97,6 +99,8 @@ func (Backend) Errand(ctx context.Context, p backends.Pool, e backends.Errand) (
 		a.File, err = openNode(ctx, p, e.Args)
 	case doCreate:
 		err = makeVolume(ctx, p, e.Args[0], e.Args[1])
+	case doCreateThin:
+		err = makeThin(ctx, p, e.Args)
 	case doMend:
 		err = mend(ctx, p, e.Args[0])
 	default:
@@ -142,6 +146,19 @@ func makeVolume(ctx context.Context, p backends.Pool, name, extents string) erro
 	}
 	return change(ctx, p, command{"lvcreate", []string{
 		"--yes", "--wipesignatures", "n", "--zero", "n", "--activate", "y", "--name", name, "--extents", strconv.FormatUint(n, 10),
+	}, []string{groupOf(p)}})
+}
+
+// makeThin makes a thin volume by a temporary name.
+func makeThin(ctx context.Context, p backends.Pool, args []string) error {
+	name, size, pool := args[0], args[1], args[2]
+	n, err := strconv.ParseUint(size, 10, 63)
+	if err != nil || !record.Reserved(name) || !fit().MatchString(name) || (Backend{}).CheckName(pool) != nil {
+		return fmt.Errorf("no thin volume %q of %q bytes is made in %q", name, size, pool)
+	}
+	return change(ctx, p, command{"lvcreate", []string{
+		"--yes", "--activate", "y", "--setactivationskip", "n", "--name", name,
+		"--wipesignatures", "n", "--type", "thin", "--virtualsize", fmt.Sprintf("%db", n), "--thinpool", pool,
 	}, []string{groupOf(p)}})
 }
 

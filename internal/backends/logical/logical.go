@@ -39,7 +39,7 @@ func (Backend) Properties() record.Capabilities {
 		PoolVerbs:     []string{"build", "start", "stop", "refresh", "verify", "evacuate", "delete"},
 		VolVerbs:      []string{"create", "clone", "upload", "download", "resize", "wipe", "trim", "verify", "move", "delete"},
 		Formats:       []string{record.FormatRaw},
-		Creations:     record.Creations()[:1],
+		Creations:     record.CreationsIn("logical")[:1],
 		Algorithms:    wipe.Algorithms(),
 		Contents:      record.ContentVerbs(),
 		Needs:         []string{"source_name"},

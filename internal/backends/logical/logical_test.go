@@ -114,11 +114,11 @@ func TestReport(t *testing.T) {
 		{string(reported()), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] []} <nil>"},
 		{
 			string(reported(lvRow("b", "-wi-a-----", "4194304", "", "", ""), lvRow("a", "Vwi-a-tz--", "8388608", "o", "p", "12.50"))),
-			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 0 0 86 true o p []} {b " + uuid + " 4194304 -1 -1 0 0 45 true   []}]} <nil>",
+			"{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{a " + uuid + " 8388608 12.5 -1 0 0 86 true true o p []} {b " + uuid + " 4194304 -1 -1 0 0 45 false true   []}]} <nil>",
 		},
 		{`{"report":[{"vg":[]}]}`, "{  0 0 0 0 [] []} it is not of one group"},
 		{`{"report":[{"vg":[{"vg_name":"g"}]}]}`, "{g  0 0 0 0 [] []} it has no vg_uuid"},
-		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 0 0 false   []}]} it has no lv_uuid"},
+		{string(reported(`{"lv_name":"b"}`)), "{g " + uuid + " 2143289344 2134900736 4194304 0 [/dev/x] [{b  0 -1 -1 0 0 0 false false   []}]} it has no lv_uuid"},
 		{`x`, "{  0 0 0 0 [] []} invalid character 'x' looking for beginning of value"},
 	} {
 		g, err := parse([]byte(c.report))
@@ -182,8 +182,8 @@ func TestGrants(t *testing.T) {
 		want string
 	}{
 		{backends.Use{}, "report()"},
-		{backends.Use{Name: "a", Reads: true, Makes: true, Job: "j"}, "report() open(look  a) open(read  a) create(.j.storaged ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a)"},
-		{backends.Use{Name: "a", Makes: true, Job: "j", Left: "i"}, "report() create(.j.storaged ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a) open(write  .i.storaged) rename( .i.storaged .j.storaged) remove( .i.storaged) mend(.i.storaged)"},
+		{backends.Use{Name: "a", Reads: true, Makes: true, Job: "j"}, "report() open(look  a) open(read  a) create(.j.storaged ) create-thin(.j.storaged  ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a)"},
+		{backends.Use{Name: "a", Makes: true, Job: "j", Left: "i"}, "report() create(.j.storaged ) create-thin(.j.storaged  ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a) open(write  .i.storaged) rename( .i.storaged .j.storaged) remove( .i.storaged) mend(.i.storaged)"},
 		{backends.Use{Name: "a", Takes: true}, "report() open(write  a) remove( a) mend(a)"},
 		{backends.Use{Name: "a", Takes: true, To: "b"}, "report() open(write  a) remove( a) mend(a) rename( a b)"},
 		{backends.Use{Name: "a", Sizes: []int64{5, 4194304}}, "report() resize( a 5) resize( a 4194304)"},
@@ -204,6 +204,7 @@ func TestErrandsAreChecked(t *testing.T) {
 	for _, e := range []backends.Errand{
 		{Do: "sh"}, {Do: doReport, Args: []string{"x"}}, {Do: doCreate, Args: []string{"a", "1"}}, {Do: doCreate, Args: []string{".a b.storaged", "1"}},
 		{Do: doCreate, Args: []string{".j.storaged", "-1"}}, {Do: doCreate, Args: []string{".j.storaged", "100%FREE"}}, {Do: doRename, Args: []string{"", "../x", "a"}},
+		{Do: doCreateThin, Args: []string{"a", "1", "tp"}}, {Do: doCreateThin, Args: []string{".j.storaged", "1", "-x"}}, {Do: doCreateThin, Args: []string{".j.storaged", "x", "tp"}},
 		{Do: doOpen, Args: []string{"read", uuid, "a"}}, {Do: doResize, Args: []string{"", "a", "1"}},
 	} {
 		if a, err := New().(backends.Deputed).Errand(t.Context(), p, e); err == nil || a.File != nil {

@@ -76,9 +76,10 @@ type logicalVolume struct {
 	size   int64
 	filled float64 // percent that has storage of a thin volume, or is taken of a pool of such or of a snapshot; -1: it is none
 	tables float64 // percent that is taken of a pool's metadata, likewise
-	chunk  int64   // bytes that a pool of thin volumes gives at a time; 0: it is none
+	chunk  int64   // bytes that a pool of thin volumes gives at a time, to this one too; 0: it is neither
 	meta   int64   // bytes that such a pool has for its metadata
 	kind   byte    // first of lv_attr (lvs(8))
+	zeroes bool    // what a thin pool gives reads as zeros where it is not written
 	active bool
 	origin string
 	thin   string // pool that it takes its storage from
@@ -166,6 +167,11 @@ func parse(report []byte) (g group, err error) {
 			v.chunk = max(v.chunk, r.bytes("chunk_size"))
 		}
 	}
+	for i := range g.volumes {
+		if v := &g.volumes[i]; v.kind == thinVolume && g.find(v.thin) != nil {
+			v.chunk = g.find(v.thin).chunk
+		}
+	}
 	slices.SortFunc(g.volumes, func(a, b logicalVolume) int { return cmp.Compare(a.name, b.name) })
 	return g, cmp.Or(r.err, (Backend{}).CheckIdentity(g.uuid))
 }
@@ -239,7 +245,7 @@ func (r *row) volume() logicalVolume {
 		meta: r.bytes("lv_metadata_size"),
 	}
 	if attributes := r.text("lv_attr"); attributes != "" {
-		v.kind = attributes[0]
+		v.kind, v.zeroes = attributes[0], len(attributes) > 7 && attributes[7] == 'z'
 	}
 	return v
 }

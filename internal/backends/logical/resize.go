@@ -30,8 +30,11 @@ func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.Resize
 		}
 	}
 	v.size = size
-	if size <= before || v.kind == 'V' {
-		return diskio.AllocateStats{Method: diskio.MethodSparse, Allocated: size, Kept: true}, nil
+	switch did := (diskio.AllocateStats{Method: diskio.MethodSparse, Allocated: size, Kept: true}); {
+	case size <= before:
+		return did, nil
+	case v.kind == thinVolume:
+		return did, v.forget(ctx, p, before, size)
 	}
 	return diskio.Clear(ctx, p, v.Content(), before)
 }
@@ -39,9 +42,9 @@ func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.Resize
 // resize has the size changed, which was asked for as that capacity.
 func (v *volume) resize(ctx context.Context, g *group, capacity, size int64) error {
 	switch need := size - v.size; {
-	case v.kind != '-' && v.kind != 'V':
+	case v.kind != '-' && v.kind != thinVolume:
 		return record.Errorf(record.Unsupported, "volume %q is no linear one, striped one or thin one: others are resized by LVM's own tools", v.path())
-	case v.kind != 'V' && need > g.free:
+	case v.kind != thinVolume && need > g.free:
 		return &diskio.NoRoomError{Needed: need, Available: g.free}
 	}
 	args := []string{string(v.uuid), v.name, strconv.FormatInt(capacity, 10)}

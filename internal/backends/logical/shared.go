@@ -27,7 +27,7 @@ const mapping = 64
 
 // Room is what the thin pool of the volume has.
 func (v *volume) Room(ctx context.Context, most int) (room backends.Room, err error) {
-	if v.kind != 'V' || v.file == nil {
+	if v.kind != thinVolume || v.file == nil {
 		return room, nil
 	}
 	if err := v.file.Sync(); err != nil {

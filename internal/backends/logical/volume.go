@@ -40,7 +40,7 @@ func (v *logicalVolume) info(p backends.Pool) backends.VolumeInfo {
 		Name: v.name, Path: at.Path, Key: string(v.uuid), Type: at.Type, ID: v.uuid,
 		Capacity: v.size, Size: v.size, Allocation: v.size, Extents: v.lies,
 	}
-	if v.kind == 'V' && v.filled >= 0 {
+	if v.kind == thinVolume && v.filled >= 0 {
 		info.Allocation = int64(float64(v.size) * v.filled / 100)
 	}
 	return info
@@ -156,7 +156,7 @@ func (v *volume) path() string { return Backend{}.Locate(v.pool, v.name).Path }
 // node is for the words of errors.
 func (v *volume) node() device.Node { return device.Node{Path: v.path()} }
 
-func (v *volume) Content() diskio.Content { return diskio.FileContent(v.file) }
+func (v *volume) Content() diskio.Content { return v.content() }
 
 func (v *volume) Info() (backends.VolumeInfo, error) {
 	info := v.info(v.pool)

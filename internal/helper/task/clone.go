@@ -20,7 +20,7 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	w := clone{
-		source: &helper.Volume{Location: from}, draft: &helper.Draft{Location: to, Rights: rightsOf(o.Rights), As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0)}},
+		source: &helper.Volume{Location: from}, draft: &helper.Draft{Location: to, Rights: rightsOf(o.Rights), As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0), Options: ofPool(o.Format, o.Options)}},
 		size: o.Capacity, reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse, among: o.Among,
 	}
 	if w.sparse && (w.draft.As.Promise > 0 || w.reflink == diskio.ReflinkAlways) {

@@ -65,7 +65,7 @@ func (n newImage) images() int {
 // otherwise, or it is an image.
 func allocationOf(o *operation.Create, at helper.Location) (a allocation, err error) {
 	reserved := o.Allocation
-	if reserved == nil && record.Plain(o.Format) {
+	if reserved == nil && record.Plain(o.Format) && len(ofPool(o.Format, o.Options)) == 0 {
 		reserved = &o.Capacity
 	}
 	n := newImage{draft: &helper.Draft{Location: at, Rights: rightsOf(o.Rights)}, options: o.Options, secret: o.Chain.Secret}

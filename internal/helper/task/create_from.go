@@ -27,7 +27,7 @@ func createFrom(o *operation.Create, at helper.Location) (helper.Task, error) {
 	in.dir = filepath.Dir(at.Path)
 	w := creation{
 		content: &content{contentSpec: in}, capacity: -1,
-		draft: &helper.Draft{Location: at, Rights: rightsOf(o.Rights), As: backends.NewVolume{Format: in.format, Promise: bound(o.Allocation, 0)}},
+		draft: &helper.Draft{Location: at, Rights: rightsOf(o.Rights), As: backends.NewVolume{Format: in.format, Promise: bound(o.Allocation, 0), Options: ofPool(in.format, o.Options)}},
 	}
 	if o.Capacity != 0 {
 		w.capacity = o.Capacity

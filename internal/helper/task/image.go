@@ -37,8 +37,14 @@ func newImageOf(n newImage, format string, reserved *int64) (newImage, error) {
 	if operation.ReservesAll(n.options) {
 		n.reserved = math.MaxInt64
 	}
-	n.draft.As = backends.NewVolume{Format: format, Size: -1}
+	n.draft.As = backends.NewVolume{Format: format, Size: -1, Options: ofPool(format, n.options)}
 	return n, err
+}
+
+// ofPool are the options that only the type of the pool has.
+func ofPool(format string, options map[string]string) map[string]string {
+	c, _ := record.CreationOf(format)
+	return c.OfPool(options)
 }
 
 // plain reports whether its file has the bytes that a guest sees.
