@@ -21,7 +21,7 @@ func (t *tool) snapshotCommand() *cli.Command {
 				Name: "create", Usage: "keep a volume as it is now", ArgsUsage: "VOL@NAME",
 				Description: "Nothing is copied: the snapshot shares the volume's blocks until that is written to. Where the file\n" +
 					"system cannot share blocks (xfs and btrfs can), a volume in format qcow2 becomes an overlay on its\n" +
-					"snapshot, and others are refused.\n\n" +
+					"snapshot, and others are refused. Of logical volumes thin ones have snapshots.\n\n" +
 					"Example: storagedctl vol snapshot create images/vm1.raw@before-upgrade",
 				Flags: jobFlags(), Action: t.changing(snapshotCreate),
 			},

@@ -214,9 +214,20 @@ type NewVolume struct {
 	Promise int64  // bytes from the start that are to have storage of their own
 	// Options are those that only the pool's type has, as its Creation names them.
 	Options map[string]string
+	// Origin is a volume of the pool, or a snapshot, by its name, with whose content the new
+	// one begins, and whose storage it shares (Cloner); "": none.
+	Origin string
 	// Replaces says that the name is that of a volume which the new one is to
 	// replace (Replacer): it may be taken.
 	Replaces bool
+}
+
+// Cloner is a driver that can make a volume of another one at once: both share their storage
+// until they are written to.
+type Cloner interface {
+	// Clonable refuses an open volume that cannot be the Origin of that new one in a pool,
+	// and says why.
+	Clonable(p Pool, n NewVolume, origin Volume) error
 }
 
 // Taker is a driver that lets volumes leave their names. Those of types with the

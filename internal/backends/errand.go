@@ -31,12 +31,14 @@ type Deputed interface {
 
 // Use is what a job may do in a pool.
 type Use struct {
-	Name  string  // of the volume; "" is any
-	Reads bool    // it may be opened to be read
-	Makes bool    // it may be made by drafts
-	Job   string  // of the drafts; "" is any
-	Left  string  // the job whose draft the one of Job goes on with, "" if none
-	Takes bool    // it may leave its name
-	To    string  // the name that it may get instead; "" is any
-	Sizes []int64 // that it may get, bytes
+	Name     string  // of the volume; "" is any
+	Reads    bool    // it may be opened to be read
+	Makes    bool    // it may be made by drafts
+	Job      string  // of the drafts; "" is any
+	Origin   string  // of what is made, "" if it has none
+	Replaces bool    // what is made replaces the volume of its name
+	Left     string  // the job whose draft the one of Job goes on with, "" if none
+	Takes    bool    // it may leave its name
+	To       string  // the name that it may get instead; "" is any
+	Sizes    []int64 // that it may get, bytes
 }

@@ -56,6 +56,16 @@ func (c *copying) reflinkAt(ctx context.Context, off int64) error {
 	return nil
 }
 
+// Shared notes that so many bytes of a content are in place at once, by their store.
+func Shared(ctx context.Context, p *Pacer, bytes int64) error {
+	if _, err := p.Admit(ctx, 0); err != nil {
+		return err
+	}
+	p.Expect(bytes, bytes)
+	p.Finished(Moved{Done: bytes, Durable: bytes, Light: bytes})
+	return nil
+}
+
 // cannotShare tells "this pair of files cannot" from a failure.
 func cannotShare(err error) bool {
 	for _, e := range []error{unix.EOPNOTSUPP, unix.ENOTTY, unix.ENOSYS, unix.EXDEV, unix.EINVAL, unix.EPERM} {

@@ -41,7 +41,10 @@ func (v *Volume) uses(r *Run) (*Pool, []backends.Use) {
 
 // uses of a draft are to make it, or to go on with that of the job that this one retries.
 func (d *Draft) uses(r *Run) (*Pool, []backends.Use) {
-	u := backends.Use{Name: d.Name, Job: r.ID, Reads: true, Makes: true}
+	u := backends.Use{Name: d.Name, Job: r.ID, Reads: true, Makes: true, Replaces: d.Over != nil}
+	if d.Like != nil {
+		u.Origin = d.Like.Name
+	}
 	if r.Earlier != nil && r.Earlier.Draft != r.ID {
 		u.Left = r.Earlier.Draft
 	}

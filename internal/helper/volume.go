@@ -24,7 +24,23 @@ type Draft struct {
 	Rights diskio.Rights      // that it gets when it is complete
 	Over   *Volume            // that it is to replace, which leaves its name then; nil: none
 	Aside  string             // name that the latter gets instead; "": it is gone
+	Like   *Volume            // whose content it begins with, if As has an Origin; nil: none
 	run    *Run               // by which it was begun before the task came to it; nil: it was not
+}
+
+// ShareStorage has the draft begin with the content of the volume that it is like, whose storage
+// both share: the driver does that by itself. Where it cannot it says why, and it is nil where
+// the storage is shared.
+func (d *Draft) ShareStorage(ctx context.Context, r *Run) error {
+	cloner, ok := d.Pool.Backend.(backends.Cloner)
+	if !ok || d.Like == nil {
+		return backends.ErrUnsupported
+	}
+	if err := cloner.Clonable(d.Pool.Pool, d.As, d.Like.Volume); err != nil {
+		return err
+	}
+	d.As.Origin = d.Like.Name
+	return r.Step(ctx, d.Like.Volume.Content().Flush)
 }
 
 // replacement is a draft that is to replace a volume.

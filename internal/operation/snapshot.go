@@ -118,7 +118,11 @@ func perTry(to *int64, secret string) Flag {
 
 // overlayFor is an image that stands on that volume, or on its snapshot.
 func overlayFor(v record.Volume, k Known) Overlay {
-	return Overlay{Room: roomFor(v), IterTime: k.IterTime}
+	room := roomFor(v)
+	if slices.Contains(k.Can.Snapshots, "thin") { // which lies in what the volume gets its storage from
+		room = 0
+	}
+	return Overlay{Room: room, IterTime: k.IterTime}
 }
 
 // OfSnapshot is implemented by requests about a snapshot that is there.

@@ -15,7 +15,7 @@ type Capabilities struct {
 	Creations   []Creation    `json:"creations"` // those that can be, and how; also what cannot now, and why
 	Algorithms  []string      `json:"wipe_algorithms"`
 	Contents    []FormatVerbs `json:"content_verbs"` // by format
-	Snapshots   []string      `json:"snapshots"`     // how a snapshot is made: reflink, where the file system can, of any volume; overlay, elsewhere, of a qcow2; none: there are no snapshots
+	Snapshots   []string      `json:"snapshots"`     // how a snapshot is made: reflink, where the file system can, of any volume; overlay, elsewhere, of a qcow2; thin, of a thin volume; none: there are no snapshots
 	Sparse      bool          `json:"sparse"`        // volumes may have less allocation than capacity
 	MakesTarget bool          `json:"makes_target"`  // building takes nothing away, and is done when a pool is created
 	Needs       []string      `json:"needs"`         // parts of a definition: target_path, source_hosts, source_devices, source_name, source_path, source_format, source_initiator, source_username, source_secret, source_options

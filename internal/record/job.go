@@ -412,7 +412,7 @@ type Result struct {
 	Allocation int64    `json:"allocation,omitempty"`
 	Format     string   `json:"format,omitempty"` // of the volume
 	From       string   `json:"from,omitempty"`   // format of what it was made of
-	Method     string   `json:"method,omitempty"` // reflink, copy, rename, fallocate, write, sparse, overwrite, punch, discard
+	Method     string   `json:"method,omitempty"` // reflink, snapshot, copy, rename, fallocate, write, sparse, overwrite, punch, discard
 	Algorithm  string   `json:"algorithm,omitempty"`
 	Passes     int      `json:"passes,omitempty"`
 	Bytes      int64    `json:"bytes,omitempty"`

@@ -18,6 +18,7 @@ import (
 type draft struct {
 	*volume
 	final string // name that it is to get
+	job   string // whose it is
 	err   error  // of the Commit that failed
 	fate  fate
 }
@@ -47,7 +48,7 @@ func (Backend) Create(ctx context.Context, p backends.Pool, n backends.NewVolume
 	if err != nil {
 		return nil, err
 	}
-	if g.find(n.Name) != nil {
+	if g.find(n.Name) != nil && !n.Replaces {
 		return nil, taken(p, n.Name)
 	}
 	temp := record.DraftName(n.Job)
@@ -55,7 +56,7 @@ func (Backend) Create(ctx context.Context, p backends.Pool, n backends.NewVolume
 		return nil, fmt.Errorf("cannot create volume %q: %w", path, err)
 	}
 	crash.At(crash.Drafted)
-	d, err := openDraft(context.WithoutCancel(ctx), p, temp, n.Name) // it is there, and must not be left
+	d, err := openDraft(context.WithoutCancel(ctx), p, n.Job, n.Name) // it is there, and must not be left
 	if err != nil {
 		return nil, errors.Join(err, dropped(p, temp))
 	}
@@ -75,10 +76,14 @@ func dropped(p backends.Pool, temp string) error {
 	return nil
 }
 
-// make makes a volume of the next size that is a number of extents.
+// make makes a volume of the next size that is a number of extents. One that begins as another
+// has the size of that.
 func (g *group) make(ctx context.Context, p backends.Pool, name string, n backends.NewVolume) error {
 	extents := g.extents(n.Size)
-	if pool := n.Options[record.OptionThinPool]; pool != "" {
+	switch pool := n.Options[record.OptionThinPool]; {
+	case n.Origin != "":
+		return g.share(ctx, p, name, n.Origin)
+	case pool != "":
 		return g.makeThin(ctx, p, name, extents, pool)
 	}
 	if need := extents * g.extent; need > g.free {
@@ -91,24 +96,24 @@ func (g *group) make(ctx context.Context, p backends.Pool, name string, n backen
 // extents is how many hold so many bytes.
 func (g *group) extents(size int64) int64 { return max((size-1)/g.extent+1, 1) }
 
-func openDraft(ctx context.Context, p backends.Pool, temp, name string) (backends.Draft, error) {
+func openDraft(ctx context.Context, p backends.Pool, job, name string) (backends.Draft, error) {
 	g, err := look(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	x := g.find(temp)
+	x := g.find(record.DraftName(job))
 	if x == nil {
-		return nil, fmt.Errorf("volume %q in the making is gone", temp)
+		return nil, fmt.Errorf("volume %q in the making is gone", record.DraftName(job))
 	}
 	v, err := x.opened(ctx, p, backends.WriteExclusive)
 	if err != nil {
 		return nil, err
 	}
-	return &draft{volume: v, final: name}, nil
+	return &draft{volume: v, final: name, job: job}, nil
 }
 
 // Clean: LVM gives what others have given back, and thin pools clear that before.
-func (d *draft) Clean() bool { return d.kind == thinVolume && d.zeroes }
+func (d *draft) Clean() bool { return d.kind == thinVolume && d.zeroes && d.origin == "" }
 
 // Info is that of the volume to be.
 func (d *draft) Info() (backends.VolumeInfo, error) {
@@ -176,18 +181,16 @@ func (Backend) Resume(ctx context.Context, p backends.Pool, name, job, left stri
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{volume: v, final: name}
+	d := &draft{volume: v, final: name, job: job}
 	if g.find(name) != nil {
 		return nil, errors.Join(taken(p, name), d.Discard())
 	}
 	if job == left {
 		return d, nil
 	}
-	own := record.DraftName(job)
-	if _, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: doRename, Args: []string{string(v.uuid), v.name, own}}); err != nil {
+	if err := v.becomes(ctx, p, record.DraftName(job)); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot take up volume %q: %w", v.path(), err), v.Close())
 	}
-	v.name = own
 	return d, nil
 }
 
@@ -197,9 +200,14 @@ func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, co
 	if err := errors.Join(err, record.CheckJob(job)); err != nil {
 		return false, err
 	}
-	g, err := entered(ctx, p, name, record.DraftName(job))
+	g, err := entered(ctx, p, name, record.DraftName(job), awayOf(job))
 	if err != nil {
 		return false, err
+	}
+	if was.Replaces != "" {
+		if err := g.replaced(ctx, p, name, job, was); err != nil {
+			return false, err
+		}
 	}
 	v := g.find(name)
 	done = v != nil && was.UUID != "" && v.uuid == was.UUID
@@ -212,12 +220,12 @@ func (Backend) Settle(ctx context.Context, p backends.Pool, name, job string, co
 	return done, nil
 }
 
-// entered is enter after what was killed in the middle of a change of one of two volumes.
-func entered(ctx context.Context, p backends.Pool, name, temp string) (group, error) {
-	if err := cmp.Or(ctx.Err(), (Backend{}).CheckName(name)); err != nil {
+// entered is enter after what was killed in the middle of a change of one of those volumes.
+func entered(ctx context.Context, p backends.Pool, name string, others ...string) (group, error) {
+	if err := cmp.Or(ctx.Err(), checkName(name)); err != nil {
 		return group{}, err
 	}
-	for _, n := range []string{temp, name} {
+	for _, n := range append(others, name) {
 		if _, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: doMend, Args: []string{n}}); err != nil {
 			return group{}, fmt.Errorf("cannot mend volume %q: %w", Backend{}.Locate(p, n).Path, err)
 		}

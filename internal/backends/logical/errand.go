@@ -22,6 +22,7 @@ const (
 	doOpen       = "open"        // access, uuid and name
 	doCreate     = "create"      // name and number of extents
 	doCreateThin = "create-thin" // name, size in bytes and thin pool
+	doShare      = "share"       // name, and uuid and name of what it is to be a thin snapshot of
 	doRename     = "rename"      // uuid, name and new name
 	doRemove     = "remove"      // uuid and name
 	doResize     = "resize"      // uuid, name and size in bytes
@@ -44,6 +45,10 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 	}
 	if u.Makes {
 		temp := draftOf(u.Job)
+		if u.Origin != "" {
+			add(doShare, temp, "", u.Origin)
+			add(doResize, "", temp, "")
+		}
 		add(doCreate, temp, "")
 		add(doCreateThin, temp, "", "")
 		add(doOpen, ways[backends.WriteExclusive], "", temp)
@@ -51,6 +56,13 @@ func (Backend) Grants(_ backends.Pool, u backends.Use) []backends.Errand {
 		add(doRemove, "", temp)
 		add(doMend, temp)
 		add(doMend, u.Name)
+	}
+	if u.Replaces {
+		away := awayOf(u.Job)
+		add(doRename, "", u.Name, away)
+		add(doRename, "", away, u.Name)
+		add(doRemove, "", away)
+		add(doMend, away)
 	}
 	if u.Left != "" {
 		add(doOpen, ways[backends.WriteExclusive], "", draftOf(u.Left))
@@ -80,12 +92,20 @@ func draftOf(job string) string {
 	return record.DraftName(job)
 }
 
+// awayOf is the name that a volume has while a job gives its own to another.
+func awayOf(job string) string {
+	if job == "" {
+		return ""
+	}
+	return record.DraftName(job + "-replaced")
+}
+
 // Errand does one.
 func (Backend) Errand(ctx context.Context, p backends.Pool, e backends.Errand) (a backends.Answer, err error) {
 	if err := checkGroup(groupOf(p)); err != nil {
 		return a, err
 	}
-	arity := map[string]int{doReport: 0, doOpen: 3, doCreate: 2, doCreateThin: 3, doRename: 3, doRemove: 2, doResize: 3, doMend: 1}
+	arity := map[string]int{doReport: 0, doOpen: 3, doCreate: 2, doCreateThin: 3, doShare: 3, doRename: 3, doRemove: 2, doResize: 3, doMend: 1}
 	if n, ok := arity[e.Do]; !ok || n != len(e.Args) {
 		return a, fmt.Errorf("no errand of logical volumes is called %q and has %d arguments", e.Do, len(e.Args))
 	}
@@ -101,6 +121,8 @@ func (Backend) Errand(ctx context.Context, p backends.Pool, e backends.Errand) (
 		err = makeVolume(ctx, p, e.Args[0], e.Args[1])
 	case doCreateThin:
 		err = makeThin(ctx, p, e.Args)
+	case doShare:
+		err = share(ctx, p, e.Args)
 	case doMend:
 		err = mend(ctx, p, e.Args[0])
 	default:
@@ -149,6 +171,11 @@ func makeVolume(ctx context.Context, p backends.Pool, name, extents string) erro
 	}, []string{groupOf(p)}})
 }
 
+// making are the options of a volume that is made, and used at once.
+func making(name string, more ...string) []string {
+	return append([]string{"--yes", "--activate", "y", "--setactivationskip", "n", "--name", name}, more...)
+}
+
 // makeThin makes a thin volume by a temporary name.
 func makeThin(ctx context.Context, p backends.Pool, args []string) error {
 	name, size, pool := args[0], args[1], args[2]
@@ -156,10 +183,25 @@ func makeThin(ctx context.Context, p backends.Pool, args []string) error {
 	if err != nil || !record.Reserved(name) || !fit().MatchString(name) || (Backend{}).CheckName(pool) != nil {
 		return fmt.Errorf("no thin volume %q of %q bytes is made in %q", name, size, pool)
 	}
-	return change(ctx, p, command{"lvcreate", []string{
-		"--yes", "--activate", "y", "--setactivationskip", "n", "--name", name,
-		"--wipesignatures", "n", "--type", "thin", "--virtualsize", fmt.Sprintf("%db", n), "--thinpool", pool,
-	}, []string{groupOf(p)}})
+	options := making(name, "--wipesignatures", "n", "--type", "thin", "--virtualsize", fmt.Sprintf("%db", n), "--thinpool", pool)
+	return change(ctx, p, command{"lvcreate", options, []string{groupOf(p)}})
+}
+
+// share makes a thin snapshot, by a temporary name, of a thin volume that is still the one of
+// that uuid. Of another kind LVM makes none without a size.
+func share(ctx context.Context, p backends.Pool, args []string) error {
+	name, uuid, origin := args[0], backends.Identity(args[1]), args[2]
+	if !record.Reserved(name) || !fit().MatchString(name) {
+		return fmt.Errorf("no snapshot is called %q", name)
+	}
+	m, err := mappedAs(p, origin)
+	if err != nil {
+		return err
+	}
+	if m.volume != uuid {
+		return &backends.AnotherError{Path: m.node.Path}
+	}
+	return change(ctx, p, command{"lvcreate", making(name, "--snapshot"), []string{operand(p, origin)}})
 }
 
 // changeVolume does something to a volume that is still the one of that uuid.
@@ -185,17 +227,17 @@ func changeVolume(ctx context.Context, p backends.Pool, e backends.Errand) error
 	if err != nil {
 		return fmt.Errorf("bad size %q", e.Args[2])
 	}
-	return change(ctx, p, command{"lvresize", []string{"--force", "--yes", "--size", fmt.Sprintf("%db", size)}, []string{groupOf(p) + "/" + name}})
+	return change(ctx, p, command{"lvresize", []string{"--force", "--yes", "--size", fmt.Sprintf("%db", size)}, []string{operand(p, name)}})
 }
 
 // renameVolume gives it a name that is free. Where LVM was ended in the middle it may have
 // it all the same.
 func renameVolume(ctx context.Context, p backends.Pool, m mapped, names [2]string) error {
 	to := names[1]
-	if err := (Backend{}).CheckName(to); err != nil && (!record.Reserved(to) || !fit().MatchString(to)) {
+	if err := checkName(to); err != nil && (!record.Reserved(to) || !fit().MatchString(inLVM(to))) {
 		return err
 	}
-	err := change(ctx, p, command{"lvrename", nil, []string{groupOf(p), names[0], to}})
+	err := change(ctx, p, command{"lvrename", nil, []string{groupOf(p), inLVM(names[0]), inLVM(to)}})
 	if err == nil {
 		return nil
 	}
@@ -228,7 +270,7 @@ func removeInactive(ctx context.Context, p backends.Pool, uuid backends.Identity
 	case v.uuid != uuid:
 		return &backends.AnotherError{Path: path}
 	}
-	return change(ctx, p, command{"lvremove", []string{"--yes"}, []string{groupOf(p) + "/" + name}})
+	return change(ctx, p, command{"lvremove", []string{"--yes"}, []string{operand(p, name)}})
 }
 
 // mend has the devices of the group be what its metadata say, if that of a volume is
@@ -244,7 +286,7 @@ func mend(ctx context.Context, p backends.Pool, name string) error {
 
 // removeVolume has LVM remove a volume that nobody has open: it refuses else.
 func removeVolume(ctx context.Context, p backends.Pool, m mapped, name string) error {
-	err := change(ctx, p, command{"lvremove", []string{"--yes"}, []string{groupOf(p) + "/" + name}})
+	err := change(ctx, p, command{"lvremove", []string{"--yes"}, []string{operand(p, name)}})
 	if ended, ok := errors.AsType[*tool.EndError](err); ok && (strings.Contains(ended.Said, "in use") || strings.Contains(ended.Said, "is used by another device")) {
 		who, release := blockdev.Named(blockdev.System.Uses(m.node.Number))
 		return &backends.BusyError{Object: Backend{}.Locate(p, name).Path, Holder: who, Release: release}

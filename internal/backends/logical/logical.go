@@ -24,6 +24,7 @@ type Backend struct{}
 var (
 	_ device.Maker          = Backend{}
 	_ backends.SourceFinder = Backend{}
+	_ backends.Cloner       = Backend{}
 )
 
 // New gives the driver.
@@ -45,7 +46,7 @@ func (Backend) Properties() record.Capabilities {
 		Needs:         []string{"source_name"},
 		Takes:         []string{"target_path", "source_devices", "source_format"},
 		SourceFormats: []string{format, "unknown"},
-		Snapshots:     []string{},
+		Snapshots:     []string{"thin"},
 		Finds:         &record.Search{Needs: []string{}, Takes: []string{}, Unavailable: tool.Lacking(tool.LVM)},
 		Builds:        []record.Building{{Format: format, Unavailable: tool.Lacking(tool.LVM, tool.Wipefs)}},
 	}
@@ -138,7 +139,7 @@ func checkGroup(name string) error {
 
 // Locate is by the links that LVM makes in /dev.
 func (Backend) Locate(p backends.Pool, name string) backends.Location {
-	return backends.Location{Path: filepath.Join(dir(p), name), Type: "block"}
+	return backends.Location{Path: filepath.Join(dir(p), inLVM(name)), Type: "block"}
 }
 
 func dir(p backends.Pool) string { return filepath.Join("/dev", groupOf(p)) }
@@ -148,5 +149,5 @@ func (Backend) LocateDraft(backends.Pool, string) string { return "" }
 
 // Parse takes the path for one in the group's directory.
 func (Backend) Parse(path string) (target, name string) {
-	return filepath.Dir(path), filepath.Base(path)
+	return filepath.Dir(path), named(filepath.Base(path))
 }

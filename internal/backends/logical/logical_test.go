@@ -2,6 +2,7 @@ package logical
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -91,6 +92,91 @@ func TestContract(t *testing.T) {
 	backendtest.Run(t, backendtest.Suite{New: newPool, Ready: readyPools(t), Many: 8})
 }
 
+// inThinPool is the driver where all volumes are made in a thin pool.
+type inThinPool struct{ Backend }
+
+func (b inThinPool) Create(ctx context.Context, p backends.Pool, n backends.NewVolume) (backends.Draft, error) {
+	if n.Origin == "" {
+		n.Options = map[string]string{record.OptionThinPool: "tp"}
+	}
+	return b.Backend.Create(ctx, p, n)
+}
+
+// A volume of a thin pool is what every volume is, and who was killed when it gave the name of
+// one to another has given it or has not.
+func TestThinVolumes(t *testing.T) {
+	testenv.VM(t)
+	b, p := newPool(t)
+	if err := b.(backends.Builder).Build(t.Context(), p, false); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "lvcreate", "--yes", "--type", "thin-pool", "--name", "tp", "--size", "64m", "--chunksize", "64k", p.Source.Name)
+	b = inThinPool{}
+	for i, killed := range []func(d *draft, old *volume) error{
+		func(d *draft, old *volume) error { return nil },
+		func(d *draft, old *volume) error { return old.becomes(t.Context(), p, awayOf(d.job)) },
+		func(d *draft, old *volume) error {
+			return errors.Join(old.becomes(t.Context(), p, awayOf(d.job)), d.becomes(t.Context(), p, d.final))
+		},
+	} {
+		name := fmt.Sprint("v", i)
+		old := made(t, b, p, backends.NewVolume{Name: name, Job: "first"})
+		d, err := b.(backends.Creator).Create(t.Context(), p, backends.NewVolume{Name: name, Job: "second", Size: 1 << 20, Origin: name, Replaces: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := encode(identity{UUID: d.(*draft).uuid, Replaces: old.uuid})
+		if err := errors.Join(killed(d.(*draft), old), old.Close(), d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		done, err := b.(backends.Creator).Settle(t.Context(), p, name, "second", id)
+		if err != nil || done != (i > 0) {
+			t.Errorf("%d: it has the name: %t, %v", i, done, err)
+		}
+		want, is := old.uuid, found(t, p, name)
+		if done {
+			want = d.(*draft).uuid
+		}
+		if is.uuid != want {
+			t.Errorf("%d: the name is %s's, not %s's", i, is.uuid, want)
+		}
+	}
+	if out := strings.Fields(run(t, "lvs", "--noheadings", "--options", "lv_name", p.Source.Name)); !slices.Equal(out, []string{"tp", "v0", "v1", "v2"}) {
+		t.Errorf("the group has %q", out)
+	}
+}
+
+// made makes a volume, and opens it to leave its name.
+func made(t *testing.T, b backends.Backend, p backends.Pool, n backends.NewVolume) *volume {
+	t.Helper()
+	n.Size = 1 << 20
+	d, err := b.(backends.Creator).Create(t.Context(), p, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.Clean() {
+		t.Error("a new thin volume does not read as zeros")
+	}
+	err = d.Commit(t.Context(), func([]byte) error { return nil })
+	if err := errors.Join(err, d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := b.(backends.Taker).Take(t.Context(), p, n.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.(*volume)
+}
+
+func found(t *testing.T, p backends.Pool, name string) logicalVolume {
+	t.Helper()
+	_, v, err := volumeOf(t.Context(), p, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *v
+}
+
 const (
 	uuid  = "AbCdEf-AbCd-AbCd-AbCd-AbCd-AbCd-AbCdEf"
 	vgRow = `"vg_name":"g","vg_uuid":"` + uuid + `","vg_size":"2143289344","vg_free":"2134900736","vg_extent_size":"4194304","vg_missing_pv_count":"0"`
@@ -159,6 +245,31 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// A snapshot has a name in LVM, and that name no other meaning.
+func TestNamesOfSnapshots(t *testing.T) {
+	for _, c := range []struct{ volume, snapshot, lv string }{
+		{"a", "s", ".a+-s.storaged"}, {"a+", "s+-t", ".a+++-s++-t.storaged"}, {"a+-b", "c", ".a++-b+-c.storaged"}, {"a", "b+-c", ".a+-b++-c.storaged"},
+	} {
+		name := record.SnapshotFile(c.volume, c.snapshot)
+		if is := inLVM(name); is != c.lv || named(is) != name || checkName(name) != nil {
+			t.Errorf("%s is %s there, and that is %s here (%v)", name, is, named(is), checkName(name))
+		}
+	}
+	for _, lv := range []string{"a", "a+-b", ".j.storaged", ".a+b+-c.storaged", ".a+-.storaged", ".+-a.storaged", ".a+-b+-c.storaged"} {
+		if is := named(lv); is != lv && inLVM(is) != lv {
+			t.Errorf("%s is taken for %s", lv, is)
+		}
+	}
+	for _, name := range []string{record.SnapshotFile("a", "b c"), record.SnapshotFile("a", "x_tmeta"), record.SnapshotFile("a", strings.Repeat("b", 100))} {
+		if err := checkName(name); record.CodeOf(err) != record.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if path := (Backend{}).Locate(backends.Pool{Source: record.Source{Name: "g"}}, record.SnapshotFile("a", "s")).Path; path != "/dev/g/.a+-s.storaged" {
+		t.Errorf("it is at %s", path)
+	}
+}
+
 func TestDevicesOfVolumesAreKnownByTheirUUIDs(t *testing.T) {
 	digits := strings.ReplaceAll(uuid, "-", "")
 	other := strings.Repeat("0", 32)
@@ -184,6 +295,7 @@ func TestGrants(t *testing.T) {
 		{backends.Use{}, "report()"},
 		{backends.Use{Name: "a", Reads: true, Makes: true, Job: "j"}, "report() open(look  a) open(read  a) create(.j.storaged ) create-thin(.j.storaged  ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a)"},
 		{backends.Use{Name: "a", Makes: true, Job: "j", Left: "i"}, "report() create(.j.storaged ) create-thin(.j.storaged  ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a) open(write  .i.storaged) rename( .i.storaged .j.storaged) remove( .i.storaged) mend(.i.storaged)"},
+		{backends.Use{Name: "a", Makes: true, Job: "j", Origin: "o", Replaces: true}, "report() share(.j.storaged  o) resize( .j.storaged ) create(.j.storaged ) create-thin(.j.storaged  ) open(write  .j.storaged) rename( .j.storaged a) remove( .j.storaged) mend(.j.storaged) mend(a) rename( a .j-replaced.storaged) rename( .j-replaced.storaged a) remove( .j-replaced.storaged) mend(.j-replaced.storaged)"},
 		{backends.Use{Name: "a", Takes: true}, "report() open(write  a) remove( a) mend(a)"},
 		{backends.Use{Name: "a", Takes: true, To: "b"}, "report() open(write  a) remove( a) mend(a) rename( a b)"},
 		{backends.Use{Name: "a", Sizes: []int64{5, 4194304}}, "report() resize( a 5) resize( a 4194304)"},
@@ -205,6 +317,7 @@ func TestErrandsAreChecked(t *testing.T) {
 		{Do: "sh"}, {Do: doReport, Args: []string{"x"}}, {Do: doCreate, Args: []string{"a", "1"}}, {Do: doCreate, Args: []string{".a b.storaged", "1"}},
 		{Do: doCreate, Args: []string{".j.storaged", "-1"}}, {Do: doCreate, Args: []string{".j.storaged", "100%FREE"}}, {Do: doRename, Args: []string{"", "../x", "a"}},
 		{Do: doCreateThin, Args: []string{"a", "1", "tp"}}, {Do: doCreateThin, Args: []string{".j.storaged", "1", "-x"}}, {Do: doCreateThin, Args: []string{".j.storaged", "x", "tp"}},
+		{Do: doShare, Args: []string{"a", "", "b"}}, {Do: doShare, Args: []string{".j.storaged", "", "b"}},
 		{Do: doOpen, Args: []string{"read", uuid, "a"}}, {Do: doResize, Args: []string{"", "a", "1"}},
 	} {
 		if a, err := New().(backends.Deputed).Errand(t.Context(), p, e); err == nil || a.File != nil {

@@ -240,12 +240,15 @@ func (r *row) bytes(name string) int64 {
 func (r *row) volume() logicalVolume {
 	v := logicalVolume{
 		name: r.text("lv_name"), uuid: backends.Identity(r.text("lv_uuid")), size: r.number("lv_size"),
-		active: r.text("lv_active") == "active", origin: r.text("origin"), thin: r.text("pool_lv"),
+		active: r.text("lv_active") == "active", origin: named(r.text("origin")), thin: r.text("pool_lv"),
 		filled: r.percent("data_percent"), tables: r.percent("metadata_percent"),
 		meta: r.bytes("lv_metadata_size"),
 	}
 	if attributes := r.text("lv_attr"); attributes != "" {
 		v.kind, v.zeroes = attributes[0], len(attributes) > 7 && attributes[7] == 'z'
+	}
+	if v.kind == thinVolume {
+		v.name = named(v.name)
 	}
 	return v
 }
@@ -262,7 +265,7 @@ func (g *group) find(name string) *logicalVolume {
 
 // enter looks at the group for an operation on a volume.
 func enter(ctx context.Context, p backends.Pool, name string) (g group, err error) {
-	if err := cmp.Or(ctx.Err(), (Backend{}).CheckName(name)); err != nil {
+	if err := cmp.Or(ctx.Err(), checkName(name)); err != nil {
 		return g, err
 	}
 	return look(ctx, p)

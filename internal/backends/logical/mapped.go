@@ -25,7 +25,7 @@ type mapped struct {
 // or it is that of another group.
 func mappedAs(p backends.Pool, name string) (mapped, error) {
 	path := Backend{}.Locate(p, name).Path
-	called := escaped(groupOf(p)) + "-" + escaped(name)
+	called := escaped(groupOf(p)) + "-" + escaped(inLVM(name))
 	m, ok := numbered(path, called)
 	if !ok { // the name in /dev may be late, or be missing since somebody was killed
 		if m, ok = searched(called); !ok {

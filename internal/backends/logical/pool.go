@@ -134,7 +134,7 @@ func (g *group) whole() error {
 // emptied refuses to delete a group that has anything that is not to go.
 func (g *group) emptied(withVolumes bool) error {
 	for i := range g.volumes {
-		if v := &g.volumes[i]; !withVolumes || v.ignored() != "" || record.Reserved(v.name) {
+		if v := &g.volumes[i]; !withVolumes || v.ignored() != "" || record.Reserved(v.name) && !frozen(v.name) {
 			return fmt.Errorf("volume group %q %w: it has %q", g.name, backends.ErrNotEmpty, record.Escape(v.name))
 		}
 	}
@@ -221,7 +221,7 @@ func (Backend) Refresh(ctx context.Context, p backends.Pool, found func(backends
 	in := header.NewReader()
 	for i := range g.volumes {
 		v := &g.volumes[i]
-		if record.Reserved(v.name) {
+		if record.Reserved(v.name) && !frozen(v.name) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

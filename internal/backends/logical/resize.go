@@ -15,9 +15,13 @@ import (
 // Resize changes the number of extents, to the next that holds the capacity. What is new
 // is cleared before anybody is told of it.
 func (v *volume) Resize(ctx context.Context, p *diskio.Pacer, spec diskio.ResizeSpec) (diskio.AllocateStats, error) {
-	g, now, err := volumeOf(ctx, v.pool, v.name)
+	g, err := look(ctx, v.pool)
 	if err != nil {
 		return diskio.AllocateStats{}, err
+	}
+	now := g.find(v.name)
+	if now == nil {
+		return diskio.AllocateStats{}, &backends.MissingError{Path: v.path()}
 	}
 	size := g.extents(spec.Capacity) * g.extent
 	if size < now.size && !spec.Shrink {

@@ -41,6 +41,31 @@ func (g *group) makeThin(ctx context.Context, p backends.Pool, name string, exte
 	return err
 }
 
+// share makes a thin snapshot of a volume by a temporary name.
+func (g *group) share(ctx context.Context, p backends.Pool, name, origin string) error {
+	of := g.find(origin)
+	if of == nil {
+		return &backends.MissingError{Path: Backend{}.Locate(p, origin).Path}
+	}
+	_, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: doShare, Args: []string{name, string(of.uuid), origin}})
+	return err
+}
+
+// Clonable refuses all but thin volumes of the group, and a new one in another thin pool.
+func (Backend) Clonable(p backends.Pool, n backends.NewVolume, origin backends.Volume) error {
+	v, ok := origin.(*volume)
+	switch pool := n.Options[record.OptionThinPool]; {
+	case !ok || groupOf(v.pool) != groupOf(p):
+		return record.Errorf(record.Unsupported, "volumes of different volume groups share no storage")
+	case v.kind != thinVolume:
+		return record.Errorf(record.Unsupported, "volume %q is no thin one: only those share their storage", v.path()).
+			WithHint("clone it with option %s", record.OptionThinPool)
+	case pool != "" && pool != v.thin:
+		return record.Errorf(record.Unsupported, "volume %q gets its storage from thin pool %q, and shares none with volumes of %q", v.path(), v.thin, pool)
+	}
+	return nil
+}
+
 // content is what the volume holds. A thin one gives storage back by chunks of its pool.
 func (v *volume) content() diskio.Content {
 	if v.kind == thinVolume && v.chunk > 0 {

@@ -187,13 +187,14 @@ func (v *volume) Identity() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volume %q: %w", v.path(), err)
 	}
-	return encode(identity{v.uuid, written}), nil
+	return encode(identity{UUID: v.uuid, Written: written}), nil
 }
 
 // identity is how a volume is known after a crash.
 type identity struct {
-	UUID    backends.Identity `json:"uuid"`
-	Written string            `json:"written,omitempty"`
+	UUID     backends.Identity `json:"uuid"`
+	Written  string            `json:"written,omitempty"`
+	Replaces backends.Identity `json:"replaces,omitempty"` // which volume of the name
 }
 
 func encode(id identity) []byte {
@@ -246,13 +247,19 @@ func (v *volume) rename(ctx context.Context, name string, id []byte, record func
 	if err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
-	_, err = deputy.Do(ctx, Backend{}, v.pool, backends.Errand{Do: doRename, Args: []string{string(v.uuid), v.name, name}})
-	if err != nil {
+	if err := v.becomes(context.WithoutCancel(ctx), v.pool, name); err != nil {
 		return fmt.Errorf("cannot rename volume %q to %q: %w", v.path(), name, err)
 	}
-	v.name = name
 	return nil
+}
+
+// becomes has LVM give the volume another name.
+func (v *logicalVolume) becomes(ctx context.Context, p backends.Pool, name string) error {
+	_, err := deputy.Do(ctx, Backend{}, p, backends.Errand{Do: doRename, Args: []string{string(v.uuid), v.name, name}})
+	if err == nil {
+		v.name = name
+	}
+	return err
 }
 
 // SettleTaken removes the volume that is meant, if nobody has written to it.

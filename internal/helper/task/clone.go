@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -19,8 +20,9 @@ func Clone(o *operation.Clone) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
+	source := &helper.Volume{Location: from}
 	w := clone{
-		source: &helper.Volume{Location: from}, draft: &helper.Draft{Location: to, Rights: rightsOf(o.Rights), As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0), Options: ofPool(o.Format, o.Options)}},
+		source: source, draft: &helper.Draft{Location: to, Rights: rightsOf(o.Rights), Like: source, As: backends.NewVolume{Format: o.Format, Promise: bound(o.Promise, 0), Options: ofPool(o.Format, o.Options)}},
 		size: o.Capacity, reflink: diskio.Reflink(o.Reflink), sparse: o.Sparse, among: o.Among,
 	}
 	if w.sparse && (w.draft.As.Promise > 0 || w.reflink == diskio.ReflinkAlways) {
@@ -71,6 +73,9 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
+	if shared, err := w.shares(ctx, r); shared || err != nil {
+		return w.share(ctx, r, err, attributes)
+	}
 	r.Plan(growing(helper.Moving("copy", size)), helper.Commit())
 	r.Next(0)
 	return r.Create(ctx, w.draft, func() error {
@@ -80,6 +85,50 @@ func (w clone) work(ctx context.Context, r *helper.Run) error {
 		}
 		return err
 	})
+}
+
+// shares reports whether the copy can be made at once, by the driver. That it cannot is an error
+// where nothing else is wanted.
+func (w clone) shares(ctx context.Context, r *helper.Run) (bool, error) {
+	if !byDriver(w.draft.Pool) || w.reflink == diskio.ReflinkNever || w.sparse {
+		return false, nil
+	}
+	err := w.draft.ShareStorage(ctx, r)
+	if code := record.CodeOf(err); code == record.Unsupported && w.reflink != diskio.ReflinkAlways {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// share has the driver make it, and makes it larger if it is to be.
+func (w clone) share(ctx context.Context, r *helper.Run, err error, attributes diskio.Attributes) error {
+	if err != nil {
+		return err
+	}
+	size := w.draft.As.Size
+	r.Plan(helper.Moving("share", size), helper.Commit())
+	r.Next(0)
+	return r.Create(ctx, w.draft, func() error {
+		err := snapped(ctx, r, size)
+		info, ierr := w.draft.Draft.Info()
+		if err = cmp.Or(err, ierr); err == nil && info.Size < size {
+			err = w.enlarge(ctx, r, size)
+		}
+		if err == nil {
+			give(r, w.draft.Draft.Content(), attributes.OfCopy(), w.draft.Path)
+		}
+		return err
+	})
+}
+
+// enlarge gives the draft a size.
+func (w clone) enlarge(ctx context.Context, r *helper.Run, size int64) error {
+	draft, ok := w.draft.Draft.(backends.Resizer)
+	if !ok {
+		return ipc.Errorf(record.Unsupported, "%q cannot be larger than %q, whose storage it shares", w.draft.Path, w.source.Path)
+	}
+	_, err := draft.Resize(ctx, r.Pacer, diskio.ResizeSpec{Capacity: size})
+	return err
 }
 
 // copy moves the content into the new volume.

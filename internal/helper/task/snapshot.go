@@ -130,6 +130,21 @@ func share(ctx context.Context, r *helper.Run, to, from diskio.Content) error {
 	return err
 }
 
+// methodSnapshot is how a driver makes a volume that shares the storage of another.
+const methodSnapshot = "snapshot"
+
+// snapped reports that a draft has the content of another volume, of so many bytes.
+func snapped(ctx context.Context, r *helper.Run, size int64) error {
+	r.Report.Method, r.Report.Bytes = methodSnapshot, size
+	return diskio.Shared(ctx, r.Pacer, size)
+}
+
+// byDriver reports whether volumes of a pool share their storage by its driver.
+func byDriver(p *helper.Pool) bool {
+	_, able := p.Backend.(backends.Cloner)
+	return able
+}
+
 // like gives an item what another's header says.
 func like(it *ipc.Item, other ipc.Item) {
 	it.Format, it.Capacity, it.Backing, it.References, it.Problem = other.Format, other.Capacity, other.Backing, other.References, other.Problem

@@ -18,9 +18,10 @@ func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
 	if err != nil {
 		return helper.Task{}, err
 	}
+	of := &helper.Volume{Location: at, Leaves: true}
 	w := preserving{
-		volume: &helper.Volume{Location: at, Leaves: true}, format: o.Format, secret: o.Secret, iter: o.IterTime, forbidden: o.Forbidden,
-		draft: &helper.Draft{Location: to, As: backends.NewVolume{Format: o.Format}},
+		volume: of, format: o.Format, secret: o.Secret, iter: o.IterTime, forbidden: o.Forbidden,
+		draft: &helper.Draft{Location: to, Like: of, As: backends.NewVolume{Format: o.Format}},
 	}
 	return helper.Task{
 		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files, Room: roomBySnapshots,
@@ -58,6 +59,9 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 	w.draft.As.Size = size
 	r.Plan(helper.Moving("share", size), helper.Commit())
 	r.Next(0)
+	if byDriver(w.draft.Pool) {
+		return w.snap(ctx, r, size)
+	}
 	err = r.Create(ctx, w.draft, func() error { return share(ctx, r, w.draft.Draft.Content(), v.Content()) })
 	if unshared(err) && w.format == layered {
 		if err := allowed(w.forbidden, "make a snapshot of", w.volume.Path); err != nil {
@@ -73,6 +77,17 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 		return err
 	}
 	return frozen(r, v, w.format)
+}
+
+// snap has the driver make it.
+func (w preserving) snap(ctx context.Context, r *helper.Run, size int64) error {
+	if err := w.draft.ShareStorage(ctx, r); err != nil {
+		return fmt.Errorf("cannot make a snapshot of %q: %w", w.volume.Path, err)
+	}
+	if err := r.Create(ctx, w.draft, func() error { return snapped(ctx, r, size) }); err != nil {
+		return err
+	}
+	return frozen(r, w.volume.Volume, w.format)
 }
 
 // overlay gives the volume's file the snapshot's name, and the volume's name to an

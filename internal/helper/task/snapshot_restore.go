@@ -18,9 +18,10 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 		return helper.Task{}, err
 	}
 	old := &helper.Volume{Location: at, Leaves: true}
+	snapshot := &helper.Volume{Location: from}
 	w := reverting{
-		old: old, snapshot: &helper.Volume{Location: from}, format: o.Format, secret: o.Secret, iter: o.IterTime, forbidden: o.Forbidden,
-		draft: &helper.Draft{Location: at, As: backends.NewVolume{Format: o.Format}, Over: old},
+		old: old, snapshot: snapshot, format: o.Format, secret: o.Secret, iter: o.IterTime, forbidden: o.Forbidden,
+		draft: &helper.Draft{Location: at, Like: snapshot, As: backends.NewVolume{Format: o.Format}, Over: old},
 	}
 	return helper.Task{
 		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files, Room: roomBySnapshots,
@@ -58,6 +59,11 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
+	if byDriver(w.draft.Pool) {
+		if err := w.draft.ShareStorage(ctx, r); err != nil {
+			return fmt.Errorf("cannot restore %q: %w", w.old.Path, err)
+		}
+	}
 	r.Plan(helper.Moving("share", size), helper.Commit())
 	r.Next(0)
 	return r.Create(ctx, w.draft, func() error { return w.fill(ctx, r, is, attributes) })
@@ -67,7 +73,12 @@ func (w reverting) work(ctx context.Context, r *helper.Run) error {
 // shared, by an image that stands on it.
 func (w reverting) fill(ctx context.Context, r *helper.Run, is ipc.Item, attributes diskio.Attributes) error {
 	to := w.draft.Draft.Content()
-	err := share(ctx, r, to, w.snapshot.Volume.Content())
+	var err error
+	if w.draft.As.Origin != "" {
+		err = snapped(ctx, r, is.Size)
+	} else {
+		err = share(ctx, r, to, w.snapshot.Volume.Content())
+	}
 	switch {
 	case unshared(err) && w.format == layered:
 		on := layer{Volume: w.snapshot.Volume, path: w.snapshot.Path, like: is, secret: w.secret, iter: w.iter}
