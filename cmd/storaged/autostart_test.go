@@ -129,7 +129,9 @@ func TestAnotherDirectoryIsAcceptedByABuild(t *testing.T) {
 	})
 	h.unstarted("is not the one that the pool was started with")
 	h.runs(0, "", "pool", "build", "pool")
-	h.runs(0, "", "pool", "start", "pool")
+	if _, errs, code := h.ctl("pool", "start", "pool"); code != 0 && !strings.Contains(errs, "is active already") { // others' mounts are a reason to look, too
+		t.Errorf("it is not started: %d %s", code, errs)
+	}
 	h.poolState(record.PoolActive)
 	h.absent("v")
 }

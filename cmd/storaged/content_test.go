@@ -247,7 +247,7 @@ func TestBrokenStreamGoesOn(t *testing.T) {
 // reading has a volume read, so that who would change it waits, until stop.
 func (h *host) reading(volume string) (stop func()) {
 	h.t.Helper()
-	st := h.began(h.clone(volume, volume+"-read", noReflink, limited(64<<10)))
+	st := h.began(h.clone(volume, volume+"-read", noReflink, limited(8<<10)))
 	return func() {
 		h.cancel(st)
 		h.end(st, nil)

@@ -2,6 +2,7 @@ package diskio
 
 import (
 	"bytes"
+	"math/bits"
 	"os"
 )
 
@@ -12,7 +13,13 @@ type thin struct {
 	unit int64 // bytes
 }
 
-// ThinContent is the content of an open block device of that kind.
+// ThinUnit reports whether content is given back in units of so many bytes: those larger than
+// what is looked at at a time, or no power of two, are not.
+func ThinUnit(bytes int64) bool {
+	return bytes > 0 && bytes <= chunkBytes && bits.OnesCount64(uint64(bytes)) == 1
+}
+
+// ThinContent is the content of an open block device of that kind, whose unit is a ThinUnit.
 func ThinContent(f *os.File, unit int64) Content { return thin{file{f}, unit} }
 
 // Granularity is the unit.

@@ -42,7 +42,7 @@ func (v *Volume) uses(r *Run) (*Pool, []backends.Use) {
 // uses of a draft are to make it, or to go on with that of the job that this one retries.
 func (d *Draft) uses(r *Run) (*Pool, []backends.Use) {
 	u := backends.Use{Name: d.Name, Job: r.ID, Reads: true, Makes: true, Replaces: d.Over != nil}
-	if d.Like != nil {
+	if d.Like != nil && d.Like.Pool.Type == d.Pool.Type && d.Like.Pool.Target == d.Pool.Target { // else it is a name of another pool
 		u.Origin = d.Like.Name
 	}
 	if r.Earlier != nil && r.Earlier.Draft != r.ID {

@@ -116,6 +116,9 @@ func (n *Notifier) Replay(since func(time.Time) ([]record.Notice, error)) {
 		for _, notice := range notices {
 			r.offer(Event{Notice: notice, Host: n.setup.Host})
 		}
+		if err == nil {
+			r.queue.caughtUp()
+		}
 	}
 }
 

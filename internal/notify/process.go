@@ -31,6 +31,7 @@ type Mission struct {
 // Answer is what came of an event.
 type Answer struct {
 	Error   string `json:"error,omitempty"`   // "": the receiver has it
+	Said    string `json:"said,omitempty"`    // what its program wrote then
 	Refused bool   `json:"refused,omitempty"` // the receiver does not take this one, ever
 }
 

@@ -100,9 +100,8 @@ echo done > "$dir/end"
 
 func TestAProgramThatFailsSaysWhy(t *testing.T) {
 	for says, text := range map[string]string{
-		`failed (exit status 3): "it is closed\x1b[31m"; 1 wait`: `printf 'it is closed\033[31m' >&2; exit 3`,
-		"failed (signal: segmentation fault); 1 wait":            `kill -SEGV $$`,
-		`failed (exit status 65); the notice is dropped; 0 wait`: `exit 65`,
+		"failed (exit status 3); 1 wait":              "exit 3",
+		"failed (signal: segmentation fault); 1 wait": "kill -SEGV $$",
 	} {
 		argv, _ := script(t, text)
 		n := begun(t, t.TempDir(), notify.Receiver{Name: "program", Program: argv})
@@ -112,6 +111,31 @@ func TestAProgramThatFailsSaysWhy(t *testing.T) {
 	n := begun(t, t.TempDir(), notify.Receiver{Name: "program", Program: []string{"/nowhere/program"}})
 	n.tell("a")
 	n.complains("no such file or directory")
+}
+
+// What a program says may be secret: it is told to the log's readers alone.
+func TestOnlyTheLogHasWhatAProgramSays(t *testing.T) {
+	argv, _ := script(t, `printf 'it is closed\033[31m' >&2; exit 3`)
+	n := begun(t, t.TempDir(), notify.Receiver{Name: "program", Program: argv})
+	n.tell("a")
+	n.complains("failed (exit status 3); 1 wait")
+	if said := n.log.String(); !strings.Contains(said, "it is closed") || strings.Contains(said, "\033") {
+		t.Errorf("the log has %q", said)
+	}
+}
+
+// A program that does not take a notice may take the next one: nothing waits, and nobody has
+// to do anything.
+func TestAProgramThatRefusesIsNoTrouble(t *testing.T) {
+	argv, _ := script(t, "exit 65")
+	n := begun(t, t.TempDir(), notify.Receiver{Name: "program", Program: argv})
+	n.tell("a")
+	await(t, "the refusal", func() bool {
+		return strings.Contains(n.log.String(), "failed (exit status 65); the notice is dropped")
+	})
+	if c := n.Complaints(); len(c) > 0 {
+		t.Errorf("it is complained of: %q", c)
+	}
 }
 
 // A program lives no longer than the process that runs it, and that no longer than it is

@@ -51,6 +51,7 @@ type queue struct {
 	seen    map[string]time.Time // when each of the last ids came
 	since   time.Time            // what came before this is waiting or has been
 	born    time.Time            // what came before this is not for the receiver
+	behind  bool                 // what came after since is to be looked for yet
 
 	grown   chan struct{} // has room for one: there may be more to tell
 	changed chan struct{} // has room for one: there is something to save
@@ -66,7 +67,8 @@ type saved struct {
 }
 
 // openQueue reads the queue from its file. Without one it is new: what happened before now
-// is not for it. An error is of a file that cannot be read, and the queue is new.
+// is not for it. An error is of a file that cannot be read: what was in it is to be looked
+// for.
 func openQueue(file string) (q *queue, err error) {
 	now := time.Now().UTC()
 	q = &queue{file: file, seen: map[string]time.Time{}, since: now, born: now, grown: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
@@ -80,8 +82,10 @@ func openQueue(file string) (q *queue, err error) {
 		err = nil
 	case err != nil:
 		err = fmt.Errorf("cannot read what waits for a receiver of notices: %w", err)
+		q.since, q.behind = now.Add(-keepFor), true
+		q.born = q.since
 	default:
-		q.waiting, q.dropped, q.since, q.born = is.Waiting, is.Dropped, is.Since, is.Born
+		q.waiting, q.dropped, q.since, q.born, q.behind = is.Waiting, is.Dropped, is.Since, is.Born, true
 		maps.Copy(q.seen, is.Seen)
 	}
 	q.alter()
@@ -169,12 +173,22 @@ func (q *queue) from() time.Time {
 	return q.born
 }
 
+// caughtUp says that all that came after since was offered.
+func (q *queue) caughtUp() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.behind = false
+	q.alter()
+}
+
 // snapshot gives what is to be saved, and forgets ids that nobody will offer again.
 func (q *queue) snapshot() saved {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.since = time.Now().UTC()
-	maps.DeleteFunc(q.seen, func(_ string, at time.Time) bool { return q.since.Sub(at) > 2*overlap })
+	if !q.behind {
+		q.since = time.Now().UTC()
+		maps.DeleteFunc(q.seen, func(_ string, at time.Time) bool { return q.since.Sub(at) > 2*overlap })
+	}
 	return saved{slices.Clone(q.waiting), q.dropped, maps.Clone(q.seen), q.since, q.born}
 }
 

@@ -147,10 +147,10 @@ func (r *runner) tell(ctx context.Context, e Event) error {
 	}
 	if a.Refused {
 		r.queue.done(e, false)
-		r.ail(fmt.Errorf("%w; the notice is dropped", err))
+		r.ail(fmt.Errorf("%w; the notice is dropped", err), a.Said)
 		return nil
 	}
-	r.ail(err)
+	r.ail(err, a.Said)
 	return err
 }
 
@@ -169,13 +169,18 @@ func (r *runner) attempt(ctx context.Context, e Event) (a Answer, err error) {
 	return a, err
 }
 
-// ail notes why the receiver is not told. The log says when that begins.
-func (r *runner) ail(err error) {
+// ail notes why the receiver is not told. The log says when that begins, and what its program
+// said, which may be secret to others than the log's readers.
+func (r *runner) ail(err error, said string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.trouble == nil {
 		r.since = time.Now()
-		r.log.Warn("a receiver of notices cannot be told", "error", err)
+		words := []any{"error", err}
+		if said != "" {
+			words = append(words, "said", said)
+		}
+		r.log.Warn("a receiver of notices cannot be told", words...)
 	}
 	r.trouble = err
 }
@@ -207,7 +212,7 @@ func (r *runner) complaint() string {
 	waiting, dropped := r.queue.count()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.trouble == nil {
+	if r.trouble == nil || waiting == 0 { // it may take the next one
 		return ""
 	}
 	text := fmt.Sprintf("receiver %q of notices cannot be told since %s: %v; %d wait", r.mission.Name, r.since.Format(time.DateTime), r.trouble, waiting)

@@ -113,6 +113,13 @@ func (id objectID) matches(found objectID) bool {
 // handled reports whether the stamp is what an overlay knows the object by.
 func (id objectID) handled() bool { return strings.HasPrefix(id.stamp, header.HandleMark) }
 
+// handled reports whether both are what an overlay knows an object by.
+func handled(known, found backends.Identity) bool {
+	a, err := parseID(known)
+	b, err2 := parseID(found)
+	return err == nil && err2 == nil && a.handled() && b.handled()
+}
+
 // replacedBy says what is at the place of the one that is known, as far as that can be told.
 func (id objectID) replacedBy(found objectID) string {
 	own, _, known := strings.Cut(id.stamp, ".")

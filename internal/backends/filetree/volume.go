@@ -124,7 +124,8 @@ func (v *volume) stat() (unix.Statx_t, error) {
 }
 
 // Is compares inode and birth, on file systems where those last, or what else a file is
-// known by. An overlay has the inodes of the layers that its files lie in.
+// known by. An overlay has the inodes of the layers that its files lie in, and gives a file
+// another birth when it is first written: there both have to be handles.
 func (v *volume) Is(id backends.Identity) error {
 	if id == "" {
 		return nil
@@ -134,7 +135,7 @@ func (v *volume) Is(id backends.Identity) error {
 		return fmt.Errorf("cannot look at the file system of volume %q: %w", v.path, err)
 	}
 	info, err := v.Info()
-	if err != nil || passes(fs.Type) && fs.Type != unix.OVERLAYFS_SUPER_MAGIC || (Tree{}).Same(Tree{}.Lasting(id), info.ID) {
+	if err != nil || passes(fs.Type) && !handled(id, info.ID) || (Tree{}).Same(Tree{}.Lasting(id), info.ID) {
 		return err
 	}
 	return &backends.AnotherError{Path: v.path}

@@ -48,7 +48,7 @@ func (d *draft) exchange(ctx context.Context, old *volume) error {
 	}
 	d.fate = committed
 	crash.At(crash.Renamed)
-	_ = old.Remove() // the name is the other's, and what is left has none: a refresh names it
+	_ = old.Remove() // the name is the other's; what is left has none that is shown, and its storage
 	return nil
 }
 

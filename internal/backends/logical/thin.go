@@ -66,16 +66,18 @@ func (Backend) Clonable(p backends.Pool, n backends.NewVolume, origin backends.V
 	return nil
 }
 
-// content is what the volume holds. A thin one gives storage back by chunks of its pool.
+// content is what the volume holds. A thin one gives storage back by chunks of its pool, if
+// those read as zeros when they are given out: else all of a chunk that is written in part must
+// be written.
 func (v *volume) content() diskio.Content {
-	if v.kind == thinVolume && v.chunk > 0 {
+	if v.kind == thinVolume && v.zeroes && diskio.ThinUnit(v.chunk) {
 		return diskio.ThinContent(v.file, v.chunk)
 	}
 	return diskio.FileContent(v.file)
 }
 
 // forget has what a thin volume gains read as zeros: LVM leaves what it had there before it was
-// made smaller. A pool that takes nothing back has it all the same.
+// made smaller. Of a pool that takes nothing back it is written.
 func (v *volume) forget(ctx context.Context, p *diskio.Pacer, from, size int64) error {
 	const most = 1 << 30 // bytes at a time
 	for off := from; off < size; off += most {
@@ -85,7 +87,8 @@ func (v *volume) forget(ctx context.Context, p *diskio.Pacer, from, size int64) 
 		err := v.content().Zero(off, min(most, size-off), true)
 		p.Finished(diskio.Moved{})
 		if errors.Is(err, diskio.ErrUnsupported) {
-			return nil
+			_, err = diskio.Clear(ctx, p, v.Content(), off)
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("cannot clear what volume %q gains: %w", v.path(), err)

@@ -57,7 +57,7 @@ func (c *Crash) Kept() int64 { return c.kept.Load() }
 
 const (
 	// brisk is the limit of a transfer until it crawls.
-	brisk = 64 * MiB
+	brisk = 16 * MiB
 	// crawl is the limit of a transfer that is to end by a checkpoint: slow, so
 	// that one comes before its end on the slowest disk, and yet fast enough for a
 	// worker that was overtaken by the others to end its chunk, before which none comes.

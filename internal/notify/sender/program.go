@@ -74,14 +74,23 @@ func (p program) tell(ctx context.Context, event []byte) error {
 	return nil // whether it has read the event to its end or not
 }
 
+// saidError is one of which only the log's readers may know what the program said: it may have
+// written a secret.
+type saidError struct {
+	error
+	said string
+}
+
+func (e saidError) Unwrap() error { return e.error }
+
 // failure is the error of a program that has failed.
 func failure(path string, cmd *exec.Cmd, out string) error {
 	err := fmt.Errorf("%q failed (%v)", path, cmd.ProcessState)
-	if out = strings.TrimSpace(out); out != "" {
-		err = fmt.Errorf("%w: %.200q", err, out)
-	}
 	if cmd.ProcessState.ExitCode() == refuses {
-		return refusedError{err}
+		err = refusedError{err}
+	}
+	if out = strings.TrimSpace(out); out != "" {
+		return saidError{err, fmt.Sprintf("%.200q", out)}
 	}
 	return err
 }

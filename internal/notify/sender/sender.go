@@ -117,6 +117,9 @@ func told(ctx context.Context, m notify.Mission, r receiver, event []byte) (a no
 		err = context.Cause(ctx)
 	}
 	_, a.Refused = errors.AsType[refusedError](err)
+	if s, ok := errors.AsType[saidError](err); ok {
+		a.Said = s.said
+	}
 	const most = 400 // of hostile text
 	a.Error = strings.ToValidUTF8(err.Error(), "?")
 	if len(a.Error) > most {
