@@ -70,7 +70,7 @@ func (w *wiping) work(ctx context.Context, r *helper.Run, of view) error {
 			}
 		}
 		w.goOn(r, of.at.Volume)
-		return w.overwrite(ctx, r, c)
+		return named(of.at, w.overwrite(ctx, r, c))
 	})
 }
 
