@@ -87,6 +87,33 @@ func completeJobs(ctx context.Context, t cmdline.Typed) (numbers []string) {
 	return numbers
 }
 
+// completeColumns offers the columns of a list, each behind a dash or not.
+func completeColumns(dash string) func(context.Context, cmdline.Typed) []string {
+	return func(_ context.Context, t cmdline.Typed) (out []string) {
+		for _, name := range columnsOf(t.Command) {
+			out = append(out, dash+name)
+		}
+		return out
+	}
+}
+
+func columnsOf(command string) []string {
+	s := &session{}
+	switch command {
+	case "list", "job list":
+		return term.Names(s.jobShape().columns)
+	case "vol list":
+		return term.Names(s.volumeShape().columns)
+	case "pool list":
+		return term.Names(s.poolShape().columns)
+	case "vol snapshot list":
+		return term.Names(s.snapshotShape().columns)
+	case "secret list":
+		return term.Names(secretShape.columns)
+	}
+	return nil
+}
+
 // stateTaken is the state of the jobs that a command can do something with,
 // "" for any.
 func stateTaken(command string) string {

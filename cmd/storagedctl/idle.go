@@ -32,6 +32,7 @@ var idles = []idle{
 	{"cancel-after", "", beside("detach")},
 	{"timeout", "drain", beside("off")},
 	{"columns", "", noTable},
+	{"sort", "", noList},
 	{"output", "", noForm},
 }
 
@@ -74,7 +75,17 @@ func beside(other string) func(*cli.Context) string {
 // tabled are the verbs whose result is a table; a job's plan is one too.
 var tabled = []string{
 	"pool list", "pool show", "vol list", "vol show", "job list", "list", "job show", "status",
-	"secret list", "limits", "limits show", "limits set", "drain", "capabilities", "version",
+	"vol snapshot list", "pool sources", "secret list", "limits", "limits show", "limits set", "drain", "capabilities", "version",
+}
+
+// listed are the verbs whose result is a list in an order of our own.
+var listed = []string{"pool list", "vol list", "job list", "list", "vol snapshot list", "secret list", "capabilities"}
+
+func noList(c *cli.Context) string {
+	if slices.Contains(listed, verbOf(c)) {
+		return ""
+	}
+	return fmt.Sprintf("with %q, which prints no list", verbOf(c))
 }
 
 // documented are the verbs whose result libvirt has a document for.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -86,23 +87,23 @@ func (t *tool) jobCancelCommand(name, words string) *cli.Command {
 func (s *session) jobShape() shape[record.Job] {
 	return shape[record.Job]{
 		columns: []term.Column[record.Job]{
-			{Name: "job", Right: true, Cell: func(j record.Job) string { return fmt.Sprint(j.Number) }},
+			{Name: "job", Right: true, Cell: func(j record.Job) string { return fmt.Sprint(j.Number) }, Order: byValue(func(j record.Job) int64 { return j.Number })},
 			{Name: "kind", Cell: func(j record.Job) string { return string(j.Kind) }},
-			{Name: "object", Weight: 4, Cell: func(j record.Job) string { return j.Subject() }},
-			{Name: "state", Cell: func(j record.Job) string { return string(j.State) }},
-			{Name: "done", Right: true, Cell: func(j record.Job) string { return percentDone(j) }},
-			{Name: "rate", Spare: 2, Right: true, Cell: func(j record.Job) string { return s.rate(j) }},
-			{Name: "left", Spare: 3, Right: true, Cell: func(j record.Job) string { return remaining(j.Estimate.RemainingS) }},
+			{Name: "object", Weight: 4, Middle: true, Cell: func(j record.Job) string { return j.Subject() }},
+			{Name: "state", Cell: func(j record.Job) string { return string(j.State) }, Order: byValue(func(j record.Job) int { return slices.Index(record.States(), j.State) })},
+			{Name: "done", Right: true, Cell: func(j record.Job) string { return percentDone(j) }, Order: byValue(func(j record.Job) float64 { return *cmp.Or(j.Progress.Percent, new(float64)) })},
+			{Name: "rate", Spare: 2, Right: true, Cell: func(j record.Job) string { return s.rate(j) }, Order: byValue(func(j record.Job) int64 { return j.Progress.RateBytes })},
+			{Name: "left", Spare: 3, Right: true, Cell: func(j record.Job) string { return remaining(j.Estimate.RemainingS) }, Order: byValue(func(j record.Job) float64 { return *cmp.Or(j.Estimate.RemainingS, new(float64)) })},
 			{Name: "owner", Weight: 1, Spare: 4, Cell: func(j record.Job) string { return j.Owner.User }},
-			{Name: "created", Spare: 5, Cell: func(j record.Job) string { return stamp(&j.Created) }},
+			timed(term.Column[record.Job]{Name: "created", Spare: 5}, func(j record.Job) *time.Time { return &j.Created }),
 			{Name: "note", Weight: 4, Spare: 1, Cell: jobNote},
-			{Name: "started", Extra: true, Cell: func(j record.Job) string { return stamp(j.Started) }},
-			{Name: "ended", Extra: true, Cell: func(j record.Job) string { return stamp(j.Ended) }},
-			{Name: "elapsed", Right: true, Extra: true, Cell: func(j record.Job) string { return seconds(j.ElapsedS) }},
+			timed(term.Column[record.Job]{Name: "started", Extra: true}, func(j record.Job) *time.Time { return j.Started }),
+			timed(term.Column[record.Job]{Name: "ended", Extra: true}, func(j record.Job) *time.Time { return j.Ended }),
+			{Name: "elapsed", Right: true, Extra: true, Cell: func(j record.Job) string { return seconds(j.ElapsedS) }, Order: byValue(func(j record.Job) float64 { return j.ElapsedS })},
 			{Name: "phase", Weight: 1, Extra: true, Cell: phase},
 			{Name: "priority", Extra: true, Cell: func(j record.Job) string { return string(j.Priority) }},
 			{Name: "labels", Weight: 2, Extra: true, Cell: labels},
-			{Name: "pid", Right: true, Extra: true, Cell: helperPID},
+			{Name: "pid", Right: true, Extra: true, Cell: helperPID, Order: byValue(pid)},
 			{Name: "id", Extra: true, Cell: func(j record.Job) string { return j.ID }},
 		},
 		name:   func(j record.Job) string { return fmt.Sprint(j.Number) },
@@ -176,7 +177,15 @@ func helperPID(j record.Job) string {
 	if j.Helper == nil {
 		return ""
 	}
-	return fmt.Sprint(j.Helper.PID)
+	return fmt.Sprint(pid(j))
+}
+
+// pid is the process of a job's helper, 0 without one.
+func pid(j record.Job) int {
+	if j.Helper == nil {
+		return 0
+	}
+	return j.Helper.PID
 }
 
 // jobFields tells all about a job, in the order of its life.

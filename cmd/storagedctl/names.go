@@ -183,6 +183,8 @@ func (t *tool) words() map[string]cmdline.Word {
 		"ALGORITHM":    {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return p.Algorithms })},
 		"MAJOR:MINOR":  {Complete: offer((*client.Client).Pools, func(p record.Pool) []string { return p.Devices })},
 		"KIND":         {Check: checkKind, Complete: func(context.Context, cmdline.Typed) []string { return kinds() }},
+		"COLUMN":       {Complete: completeColumns("")},
+		"-COLUMN":      {Complete: completeColumns("-")},
 		"STATE":        {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,8 +70,14 @@ type shape[T any] struct {
 	detail  func(*session, T) []field
 }
 
-// printList shows things in the chosen format.
+// printList shows things in the chosen format and order.
 func printList[T any](s *session, sh shape[T], items []T) error {
+	if by := s.cli.String("sort"); by != "" {
+		items = slices.Clone(items)
+		if err := term.Sort(sh.columns, items, by); err != nil {
+			return cmdline.Usagef("--sort: %s", err)
+		}
+	}
 	switch s.format {
 	case "json":
 		return printDocument(s.out, list(items))
@@ -89,7 +97,7 @@ func printList[T any](s *session, sh shape[T], items []T) error {
 	if names := s.cli.String("columns"); names != "" {
 		layout.Columns = strings.Split(names, ",")
 	}
-	if out := cmdline.Output(s.out); out.Terminal {
+	if out := cmdline.Output(s.out); out.Terminal && !s.cli.Bool("wide") {
 		layout.Width = out.Width()
 	}
 	if _, err := term.Choose(sh.columns, layout.Columns); err != nil {
@@ -384,6 +392,39 @@ func stamp(t *time.Time) string {
 		return ""
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// ago gives a time by how long ago it is, in one unit; "" for none.
+func ago(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	d := time.Since(*t)
+	switch seconds := int64(d.Abs() / time.Second); {
+	case d < 0:
+		return stamp(t) // a clock was set back
+	case seconds < 60:
+		return fmt.Sprintf("%d s ago", seconds)
+	case seconds < 3600:
+		return fmt.Sprintf("%d min ago", seconds/60)
+	case seconds < 48*3600:
+		return fmt.Sprintf("%d h ago", seconds/3600)
+	default:
+		return fmt.Sprintf("%d d ago", seconds/(24*3600))
+	}
+}
+
+// timed makes of a column one of times.
+func timed[T any](c term.Column[T], at func(T) *time.Time) term.Column[T] {
+	c.Cell = func(r T) string { return stamp(at(r)) }
+	c.Short = func(r T) string { return ago(at(r)) }
+	c.Order = func(a, b T) int { return at(a).Compare(*at(b)) } // Sort asks of those alone that have one
+	return c
+}
+
+// byValue orders rows by a figure, which its text does not.
+func byValue[T any, V cmp.Ordered](of func(T) V) func(a, b T) int {
+	return func(a, b T) int { return cmp.Compare(of(a), of(b)) }
 }
 
 func yesNo(b bool) string {

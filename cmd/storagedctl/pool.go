@@ -49,16 +49,16 @@ func (s *session) poolSize(p record.Pool, n int64) string {
 func (s *session) poolShape() shape[record.Pool] {
 	return shape[record.Pool]{
 		columns: []term.Column[record.Pool]{
-			{Name: "name", Weight: 2, Cell: func(p record.Pool) string { return p.Name }},
+			{Name: "name", Weight: 2, Middle: true, Cell: func(p record.Pool) string { return p.Name }},
 			{Name: "type", Spare: 2, Cell: func(p record.Pool) string { return p.Type }},
 			{Name: "state", Cell: func(p record.Pool) string { return string(p.State) }},
 			{Name: "autostart", Spare: 3, Cell: func(p record.Pool) string { return yesNo(p.Autostart) }},
-			{Name: "capacity", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Capacity) }},
-			{Name: "allocation", Spare: 1, Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Allocation) }},
-			{Name: "available", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Available) }},
-			{Name: "reserved", Right: true, Extra: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Reserved) }},
-			{Name: "provisioned", Right: true, Extra: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Provisioned) }},
-			{Name: "target", Weight: 4, Extra: true, Cell: func(p record.Pool) string { return p.Target.Path }},
+			{Name: "capacity", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Capacity) }, Order: byValue(func(p record.Pool) int64 { return p.Capacity })},
+			{Name: "allocation", Spare: 1, Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Allocation) }, Order: byValue(func(p record.Pool) int64 { return p.Allocation })},
+			{Name: "available", Right: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Available) }, Order: byValue(func(p record.Pool) int64 { return p.Available })},
+			{Name: "reserved", Right: true, Extra: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Reserved) }, Order: byValue(func(p record.Pool) int64 { return p.Reserved })},
+			{Name: "provisioned", Right: true, Extra: true, Cell: func(p record.Pool) string { return s.poolSize(p, p.Provisioned) }, Order: byValue(func(p record.Pool) int64 { return p.Provisioned })},
+			{Name: "target", Weight: 4, Middle: true, Extra: true, Cell: func(p record.Pool) string { return p.Target.Path }},
 			{Name: "devices", Weight: 2, Extra: true, Cell: func(p record.Pool) string { return strings.Join(p.Devices, ",") }},
 			{Name: "uuid", Extra: true, Cell: func(p record.Pool) string { return p.UUID }},
 			{Name: "reason", Weight: 4, Extra: true, Cell: func(p record.Pool) string { return p.Reason }},

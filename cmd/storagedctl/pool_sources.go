@@ -30,7 +30,7 @@ var sourceShape = shape[record.Source]{
 	columns: []term.Column[record.Source]{
 		{Name: "host", Weight: 2, Cell: func(r record.Source) string { return strings.Join(r.Hosts, ",") }},
 		{Name: "name", Weight: 2, Cell: func(r record.Source) string { return r.Name }},
-		{Name: "path", Weight: 4, Cell: func(r record.Source) string { return r.Path }},
+		{Name: "path", Weight: 4, Middle: true, Cell: func(r record.Source) string { return r.Path }},
 		{Name: "devices", Weight: 4, Cell: func(r record.Source) string { return strings.Join(r.Devices, ",") }},
 		{Name: "format", Cell: func(r record.Source) string { return r.Format }},
 		{Name: "initiator", Extra: true, Cell: func(r record.Source) string { return r.Initiator }},

@@ -557,3 +557,71 @@ func TestDestructionAsksOnATerminal(t *testing.T) {
 		})
 	}
 }
+
+// shownBy runs a command line on a terminal and gives the lines that it shows.
+func (d *daemon) shownBy(columns int, line string) []string {
+	d.t.Helper()
+	pty := ptytest.Open(d.t, columns)
+	p := d.spawn(line, onTerminal(pty))
+	if code := p.code(); code != 0 {
+		d.t.Fatalf("%s: exit %d: %q", line, code, pty.Shown())
+	}
+	return strings.Split(strings.TrimRight(pty.All(), "\r\n"), "\r\n")
+}
+
+// Names are cut in their middle and times told by how long ago they are, unless
+// all is asked for, or the table is for a program.
+func TestWhatATableShowsOfItsCells(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/a-volume-with-a-long-name-01.raw --detach")
+	d.end(410, func(j *record.Job) { j.Created = time.Now().Add(-3*time.Hour - time.Minute) })
+	created := d.jobs[0].Created.Format(time.DateTime)
+	for _, c := range []struct {
+		columns int
+		flags   string
+		parts   []string
+	}{
+		{60, "", []string{"images/a-v…ame-01.raw  running  34.2 %"}},
+		{80, "", []string{"images/a-vo…name-01.raw  running  34.2 %  488 MiB/s"}},
+		{120, "", []string{"images/a-volume-with-a-long-name-01.raw", "alice  3 h ago"}},
+		{200, "", []string{"images/a-volume-with-a-long-name-01.raw", created}},
+		{60, "--wide", []string{"images/a-volume-with-a-long-name-01.raw", created}},
+		{50, "--columns object,created", []string{"images/a-volume-with-a-long-name-01.raw", "3 h ago"}},
+	} {
+		lines := d.shownBy(c.columns, "list --no-headers "+c.flags)
+		expectAll(t, lines[0], c.parts...)
+		if width := term.Width(lines[0]); (width > c.columns) != (c.flags == "--wide") {
+			t.Errorf("%d columns %s: %d are taken by %q", c.columns, c.flags, width, lines[0])
+		}
+	}
+}
+
+// Lists are in the order that is asked for, whatever their form.
+func TestListsAreSorted(t *testing.T) {
+	d := newDaemon(t).hold()
+	crowd(d)
+	d.run("vol wipe images/vm1.raw --detach --yes")
+	d.end(412, func(j *record.Job) { j.Progress.RateBytes = 9 << 30 })
+	d.end(411, func(j *record.Job) { j.Progress.RateBytes = 10 })
+	for line, want := range map[string]string{
+		"vol list --sort capacity -o name":                       "isos/evil\\u202egpj.iso images/vm1.raw images/base.raw",
+		"vol list --sort -capacity -o name":                      "images/base.raw images/vm1.raw isos/evil\\u202egpj.iso",
+		"vol list images --sort=-volume -o name":                 "images/vm1.raw images/base.raw",
+		"list --state running --sort -rate -o name":              "412 427 413 411",
+		"list --state running --sort kind -o name":               "413 412 411 427",
+		"list --sort job --state running --state paused -o name": "410 411 412 413 427",
+		"pool list --sort -name --columns name --no-headers":     "isos images",
+	} {
+		if out, errs, code := d.run(line); strings.Join(strings.Fields(out), " ") != want && strings.TrimSpace(strings.ReplaceAll(out, "\n", " ")) != want || code != 0 {
+			t.Errorf("%s: exit %d, %q, not %q\n%s", line, code, out, want, errs)
+		}
+	}
+	for line, says := range map[string]string{
+		"list --sort color": "--sort: no column \"color\"; there are job, kind,", "vol show images/vm1.raw --sort name": "--sort does nothing with \"vol show\"",
+		"list --sort": "--sort needs a value", "list --sort --all": "--sort needs a value",
+	} {
+		if _, errs, code := d.run(line); code != record.ExitUsage || !strings.Contains(errs, says) {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -44,8 +45,8 @@ func (t *tool) secretCommand() *cli.Command {
 var secretShape = shape[record.Secret]{
 	columns: []term.Column[record.Secret]{
 		{Name: "secret", Weight: 2, Cell: func(k record.Secret) string { return k.Name }},
-		{Name: "set", Cell: func(k record.Secret) string { return stamp(&k.Set) }},
-		{Name: "uses", Right: true, Cell: func(k record.Secret) string { return fmt.Sprint(k.Uses) }},
+		timed(term.Column[record.Secret]{Name: "set"}, func(k record.Secret) *time.Time { return &k.Set }),
+		{Name: "uses", Right: true, Cell: func(k record.Secret) string { return fmt.Sprint(k.Uses) }, Order: byValue(func(k record.Secret) int { return k.Uses })},
 		{Name: "used-by", Weight: 4, Cell: func(k record.Secret) string { return strings.Join(k.UsedBy, ", ") }},
 	},
 	name: func(k record.Secret) string { return k.Name },

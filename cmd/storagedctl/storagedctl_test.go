@@ -666,6 +666,8 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 		"completion ":                "bash zsh fish",
 		"vol resize images/vm1.raw ": "",
 		"job list --pool im":         "images",
+		"list --sort ra":             "rate",
+		"vol list --sort -ca":        "-capacity",
 	} {
 		var out bytes.Buffer
 		tl := &tool{out: &out, errs: &out}

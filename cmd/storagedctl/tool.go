@@ -68,6 +68,8 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the form of results: `table|json|jsonl|name|xml`"},
 		&cli.StringFlag{Name: "columns", Usage: "the table's columns in order: `NAME,…`"},
 		&cli.BoolFlag{Name: "no-headers", Usage: "leave the table's header out"},
+		&cli.BoolFlag{Name: "wide", Usage: "cut nothing of the table, however narrow the terminal is"},
+		&cli.StringFlag{Name: "sort", Usage: "order a list by `COLUMN|-COLUMN`, backwards with the dash"},
 		&cli.BoolFlag{Name: "bytes", Usage: "print sizes as exact numbers of bytes"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say errors only"},
 		&cli.StringFlag{Name: "socket", Usage: "the daemon's socket; else STORAGED_SOCKET: `PATH`"},

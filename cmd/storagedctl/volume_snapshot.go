@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -153,13 +154,13 @@ func (s *session) snapshotShape() shape[record.Snapshot] {
 	name := func(r record.Snapshot) string { return r.Pool + "/" + r.Volume + "@" + r.Name }
 	return shape[record.Snapshot]{
 		columns: []term.Column[record.Snapshot]{
-			{Name: "snapshot", Weight: 4, Cell: name},
+			{Name: "snapshot", Weight: 4, Middle: true, Cell: name},
 			{Name: "format", Spare: 2, Cell: func(r record.Snapshot) string { return r.Format }},
-			{Name: "capacity", Right: true, Cell: func(r record.Snapshot) string { return bytes(r.Capacity) }},
-			{Name: "allocation", Spare: 1, Right: true, Cell: func(r record.Snapshot) string { return bytes(r.Allocation) }},
-			{Name: "created", Cell: func(r record.Snapshot) string { return stamp(r.Created) }},
+			{Name: "capacity", Right: true, Cell: func(r record.Snapshot) string { return bytes(r.Capacity) }, Order: byValue(func(r record.Snapshot) int64 { return r.Capacity })},
+			{Name: "allocation", Spare: 1, Right: true, Cell: func(r record.Snapshot) string { return bytes(r.Allocation) }, Order: byValue(func(r record.Snapshot) int64 { return r.Allocation })},
+			timed(term.Column[record.Snapshot]{Name: "created"}, func(r record.Snapshot) *time.Time { return r.Created }),
 			{Name: "children", Weight: 4, Extra: true, Cell: func(r record.Snapshot) string { return strings.Join(r.Children, ",") }},
-			{Name: "path", Weight: 4, Extra: true, Cell: func(r record.Snapshot) string { return r.Path }},
+			{Name: "path", Weight: 4, Middle: true, Extra: true, Cell: func(r record.Snapshot) string { return r.Path }},
 		},
 		name: name,
 	}

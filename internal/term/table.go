@@ -19,7 +19,14 @@ type Column[T any] struct {
 	// Spare is for a terminal that is too narrow even so: the columns with the
 	// highest are left out first, those with 0 never, and none asked for by name.
 	Spare int
-	Cell  func(T) string
+	// Middle says that what is too wide is cut in its middle: both ends of a path
+	// or of a name tell something.
+	Middle bool
+	Cell   func(T) string
+	// Short gives the cell in fewer columns, for a terminal that has no room for the
+	// table in full; nil: there is no shorter one.
+	Short func(T) string
+	Order func(a, b T) int // for Sort; nil: by what Cell gives
 }
 
 // Layout is how a table is wanted.
@@ -36,15 +43,7 @@ func Table[T any](w io.Writer, columns []Column[T], rows []T, l Layout) error {
 	if err != nil {
 		return err
 	}
-	cells, widths := lay(chosen, rows, l)
-	for l.Width > 0 && len(l.Columns) == 0 && span(widths) > l.Width {
-		i := spare(chosen)
-		if i < 0 {
-			break
-		}
-		chosen = slices.Delete(chosen, i, i+1)
-		cells, widths = lay(chosen, rows, l)
-	}
+	chosen, cells, widths := fit(chosen, rows, l)
 	b := bufio.NewWriter(w)
 	for _, line := range cells {
 		writeLine(b, chosen, line, widths)
@@ -55,7 +54,42 @@ func Table[T any](w io.Writer, columns []Column[T], rows []T, l Layout) error {
 	return nil
 }
 
-// lay gives the cells, and the widths of the columns, in which they fit.
+// fit gives the columns that find room, their cells and their widths: cells are
+// shortened first, then cut, and then columns are left out.
+func fit[T any](chosen []Column[T], rows []T, l Layout) ([]Column[T], [][]string, []int) {
+	cells, widths := lay(chosen, rows, l)
+	if l.Width <= 0 || span(widths) <= l.Width {
+		return chosen, cells, widths
+	}
+	for i, c := range chosen {
+		if c.Short != nil {
+			chosen[i].Cell = c.Short
+		}
+	}
+	for cells, widths = lay(chosen, rows, l); ; cells, widths = lay(chosen, rows, l) {
+		shrink(chosen, widths, l.Width)
+		i := spare(chosen)
+		if span(widths) <= l.Width || i < 0 || len(l.Columns) > 0 {
+			break
+		}
+		chosen = slices.Delete(chosen, i, i+1)
+	}
+	for _, line := range cells {
+		for i := range line {
+			line[i] = chosen[i].cut(line[i], widths[i])
+		}
+	}
+	return chosen, cells, widths
+}
+
+func (c Column[T]) cut(cell string, width int) string {
+	if c.Middle {
+		return cutMiddle(cell, width)
+	}
+	return cut(cell, width)
+}
+
+// lay gives the cells in full, and the widths of the columns.
 func lay[T any](chosen []Column[T], rows []T, l Layout) (cells [][]string, widths []int) {
 	cells = make([][]string, 0, len(rows)+1)
 	if !l.NoHeaders {
@@ -64,16 +98,7 @@ func lay[T any](chosen []Column[T], rows []T, l Layout) (cells [][]string, width
 	for _, r := range rows {
 		cells = append(cells, row(chosen, r))
 	}
-	widths = columnWidths(cells, len(chosen))
-	if l.Width > 0 {
-		shrink(chosen, widths, l.Width)
-	}
-	for _, line := range cells {
-		for i := range line {
-			line[i] = cut(line[i], widths[i])
-		}
-	}
-	return cells, widths
+	return cells, columnWidths(cells, len(chosen))
 }
 
 // gap is between two columns.
@@ -88,8 +113,16 @@ func span(widths []int) int {
 	return total
 }
 
-// leastCut is the width below which a column tells nothing any more.
-const leastCut = 12
+// leastCut is the width below which a column tells nothing any more, and leastMiddle
+// that of one of which both ends are needed.
+const leastCut, leastMiddle = 12, 20
+
+func (c Column[T]) least() int {
+	if c.Middle {
+		return max(leastMiddle, len(c.Name))
+	}
+	return max(leastCut, len(c.Name))
+}
 
 // shrink makes columns that have a weight narrower, until a line fits or all are
 // as narrow as can be: always the one that is widest for its weight.
@@ -97,7 +130,7 @@ func shrink[T any](columns []Column[T], widths []int, fit int) {
 	for over := span(widths) - fit; over > 0; over-- {
 		widest := -1
 		for i, c := range columns {
-			if c.Weight == 0 || widths[i] <= max(leastCut, len(c.Name)) {
+			if c.Weight == 0 || widths[i] <= c.least() {
 				continue
 			}
 			if widest < 0 || widths[i]*columns[widest].Weight > widths[widest]*c.Weight {
@@ -137,6 +170,40 @@ func Choose[T any](columns []Column[T], names []string) ([]Column[T], error) {
 		chosen[i] = columns[at]
 	}
 	return chosen, nil
+}
+
+// Sort sorts rows by the column that by names, backwards behind a dash. Those that
+// have nothing there come last either way, and those that are alike stay as they are.
+func Sort[T any](columns []Column[T], rows []T, by string) error {
+	name, backwards := strings.CutPrefix(by, "-")
+	chosen, err := Choose(columns, []string{name})
+	if err != nil {
+		return err
+	}
+	c := chosen[0]
+	slices.SortStableFunc(rows, func(a, b T) int {
+		switch {
+		case c.empty(a) && c.empty(b):
+			return 0
+		case c.empty(b):
+			return -1
+		case c.empty(a):
+			return 1
+		case backwards:
+			a, b = b, a
+		}
+		return c.order(a, b)
+	})
+	return nil
+}
+
+func (c Column[T]) empty(r T) bool { return slices.Contains([]string{"", "-"}, c.Cell(r)) }
+
+func (c Column[T]) order(a, b T) int {
+	if c.Order != nil {
+		return c.Order(a, b)
+	}
+	return strings.Compare(c.Cell(a), c.Cell(b))
 }
 
 // Names lists the names of columns.

@@ -144,6 +144,30 @@ var wide = &unicode.RangeTable{
 	R32: []unicode.Range32{{0x1f300, 0x1f64f, 1}, {0x1f900, 0x1f9ff, 1}, {0x20000, 0x3fffd, 1}},
 }
 
+// cutMiddle is cut that leaves out of the middle: the end stays as much as the
+// beginning.
+func cutMiddle(s string, width int) string {
+	if Width(s) <= width || width < 3 {
+		return cut(s, width)
+	}
+	tail, n := len(s), 0
+	for tail > 0 {
+		r, size := utf8.DecodeLastRuneInString(s[:tail])
+		if n += runeWidth(r); n > (width-1)/2 {
+			break
+		}
+		tail -= size
+	}
+	for tail < len(s) { // no mark without its letter
+		r, size := utf8.DecodeRuneInString(s[tail:])
+		if runeWidth(r) > 0 {
+			break
+		}
+		tail += size
+	}
+	return cut(s, width-Width(s[tail:])) + s[tail:]
+}
+
 // cut shortens s to at most width columns, with an ellipsis for what is left
 // out.
 func cut(s string, width int) string {

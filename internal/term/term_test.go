@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -339,6 +340,83 @@ func TestNoNumberOfABarIsCut(t *testing.T) {
 func TestTableNamesItsColumns(t *testing.T) {
 	err := Table(&bytes.Buffer{}, itemColumns, nil, Layout{Columns: []string{"color"}})
 	if err == nil || err.Error() != `no column "color"; there are name, size, note, twice` {
+		t.Error(err)
+	}
+}
+
+// Of a path both ends are left, whatever the scripts and marks in it, and never
+// more than the columns there are.
+func TestCutInTheMiddleLeavesBothEnds(t *testing.T) {
+	for _, c := range []struct {
+		width    int
+		in, want string
+	}{
+		{20, "images/vm1.raw", "images/vm1.raw"}, {14, "images/vm1.raw", "images/vm1.raw"}, {13, "images/vm1.raw", "images…m1.raw"}, {12, "images/vm1.raw", "images…1.raw"},
+		{3, "images/vm1.raw", "i…w"}, {2, "images/vm1.raw", "i…"}, {1, "images/vm1.raw", "…"}, {0, "images/vm1.raw", ""},
+		{9, "漢字漢字漢字", "漢字…漢字"}, {8, "漢字漢字漢字", "漢字…字"}, {5, "abcdefe\u0301g", "ab…e\u0301g"},
+	} {
+		if got := cutMiddle(c.in, c.width); got != c.want {
+			t.Errorf("%q in %d columns: %q, not %q", c.in, c.width, got, c.want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		in, width := Escape(rapid.String().Draw(t, "text")), rapid.IntRange(0, 40).Draw(t, "width")
+		got := cutMiddle(in, width)
+		if Width(got) > width || Width(in) <= width && width > 0 && got != in || !utf8.ValidString(got) {
+			t.Fatalf("%q in %d columns is %q", in, width, got)
+		}
+	})
+}
+
+// Where a table is too wide, cells are shortened before anything is cut.
+func TestShortCellsComeBeforeCuts(t *testing.T) {
+	columns := []Column[item]{
+		{Name: "name", Weight: 1, Middle: true, Cell: func(i item) string { return i.name }},
+		{Name: "made", Cell: func(item) string { return "2026-11-21 09:12:00" }, Short: func(item) string { return "3 h ago" }},
+		{Name: "size", Spare: 1, Cell: func(i item) string { return fmt.Sprint(i.size) }},
+	}
+	items := []item{{"images/a-long-name-01.raw", 7}}
+	for width, want := range map[int]string{
+		0:  "images/a-long-name-01.raw  2026-11-21 09:12:00  7\n",
+		49: "images/a-long-name-01.raw  2026-11-21 09:12:00  7\n",
+		48: "images/a-long-name-01.raw  3 h ago  7\n",
+		34: "images/a-lo…ame-01.raw  3 h ago  7\n",
+		31: "images/a-lo…ame-01.raw  3 h ago\n",
+		23: "images/a-l…me-01.raw  3 h ago\n",
+	} {
+		var out bytes.Buffer
+		if err := Table(&out, columns, items, Layout{NoHeaders: true, Width: width}); err != nil || out.String() != want {
+			t.Errorf("%d columns: %v\ngot:\n%swant:\n%s", width, err, out.String(), want)
+		}
+	}
+}
+
+func TestSortIsByFiguresAndLeavesWhatHasNoneBehind(t *testing.T) {
+	columns := []Column[item]{
+		{Name: "name", Cell: func(i item) string { return i.name }},
+		{Name: "size", Order: func(a, b item) int { return a.size - b.size }, Cell: func(i item) string {
+			if i.size == 0 {
+				return "-"
+			}
+			return fmt.Sprint(i.size)
+		}},
+	}
+	for by, want := range map[string]string{
+		"size": "a b c d ", "-size": "c b a d ", "name": "a b c d ", "-NAME": "d c b a ",
+	} {
+		rows := []item{{"b", 9}, {"d", 0}, {"a", 7}, {"c", 10}}
+		if err := Sort(columns, rows, by); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, r := range rows {
+			got += r.name + " "
+		}
+		if got != want {
+			t.Errorf("by %s: %s, not %s", by, got, want)
+		}
+	}
+	if err := Sort(columns, nil, "-color"); err == nil || err.Error() != `no column "color"; there are name, size` {
 		t.Error(err)
 	}
 }

@@ -185,7 +185,7 @@ func (p Program) takeFlag(inv *invocation, words []string) (used int, err error)
 	case !takesValue(flag):
 		value, err = boolValue(value, attached)
 	case !attached && !optionalValue(flag):
-		value, err = nextValue(words)
+		value, err = nextValue(words, mayBeDashed(flag))
 		used = 2
 	}
 	if err != nil {
@@ -214,15 +214,20 @@ func boolValue(value string, attached bool) (string, error) {
 }
 
 // nextValue takes the word after a flag. One that looks like a flag is more
-// likely a value forgotten.
-func nextValue(words []string) (string, error) {
+// likely a value forgotten, unless the flag has values behind one dash.
+func nextValue(words []string, dashed bool) (string, error) {
 	if len(words) < 2 {
 		return "", errors.New("needs a value")
 	}
-	if v := words[1]; len(v) > 1 && v[0] == '-' && !negative(v) {
+	if v := words[1]; len(v) > 1 && v[0] == '-' && !negative(v) && (!dashed || v[1] == '-') {
 		return "", fmt.Errorf("needs a value; one that begins with a dash is written %s=%s", words[0], v)
 	}
 	return words[1], nil
+}
+
+// mayBeDashed reports whether a flag takes values that begin with a dash.
+func mayBeDashed(f cli.Flag) bool {
+	return slices.ContainsFunc(alternatives(f), func(a string) bool { return len(a) > 1 && a[0] == '-' })
 }
 
 // negative holds for what is a number below zero, and no flag: none has a name
