@@ -154,12 +154,27 @@ func (a *attendance) refresh(ctx context.Context) error {
 
 // follow begins to read the events, as all jobs are known.
 func (a *attendance) follow(ctx context.Context) {
+	var ids []string
 	for _, o := range a.jobs {
 		if o.job != nil {
-			a.feed.jobs = append(a.feed.jobs, o.job.ID)
+			ids = append(ids, o.job.ID)
 		}
 	}
+	a.feed.reread = func(ctx context.Context) ([]record.Job, error) { return a.each(ctx, ids) }
 	a.goDo(func() { a.feed.run(ctx) })
+}
+
+// each reads some jobs.
+func (s *session) each(ctx context.Context, ids []string) ([]record.Job, error) {
+	jobs := make([]record.Job, 0, len(ids))
+	for _, id := range ids {
+		j, err := s.client.Job(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
 }
 
 // submit makes the requests, one after the other, and answers each.

@@ -102,6 +102,8 @@ func columnsOf(command string) []string {
 	switch command {
 	case "list", "job list":
 		return term.Names(s.jobShape().columns)
+	case "top":
+		return term.Names(s.topColumns())
 	case "vol list":
 		return term.Names(s.volumeShape().columns)
 	case "pool list":

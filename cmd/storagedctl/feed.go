@@ -24,18 +24,19 @@ type news struct {
 
 // feed follows the event stream across restarts of the daemon.
 type feed struct {
-	client   *client.Client
-	stream   *client.EventStream
-	jobs     []string // ids to read anew after a gap
-	resume   bool     // after a gap go on behind the last event, not from then on
-	last     int64    // number of the last event
+	client *client.Client
+	stream *client.EventStream
+	// reread reads anew what is followed, after a gap; nil: there is nothing to read.
+	reread   func(context.Context) ([]record.Job, error)
+	resume   bool  // after a gap go on behind the last event, not from then on
+	last     int64 // number of the last event
 	patience time.Duration
 	out      chan news // closed by run
 }
 
 // openFeed opens the stream behind the event with number after, or with 0
-// from now on. It fails if there is no daemon now. The jobs are set later,
-// before run.
+// from now on. It fails if there is no daemon now. What is to be read anew is set
+// later, before run.
 func openFeed(ctx context.Context, s *session, after int64) (*feed, error) {
 	stream, err := s.client.Events(ctx, after)
 	if err != nil {
@@ -120,14 +121,12 @@ func (f *feed) again(ctx context.Context) ([]record.Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	jobs := make([]record.Job, 0, len(f.jobs))
-	for _, id := range f.jobs {
-		j, err := f.client.Job(ctx, id)
-		if err != nil {
+	var jobs []record.Job
+	if f.reread != nil {
+		if jobs, err = f.reread(ctx); err != nil {
 			_ = stream.Close()
 			return nil, err
 		}
-		jobs = append(jobs, j)
 	}
 	f.stream = stream
 	return jobs, nil

@@ -22,6 +22,7 @@ func (t *tool) hostCommands() []*cli.Command {
 	return []*cli.Command{
 		t.jobListCommand("list", "list the jobs that have not ended (job list)"),
 		t.jobCancelCommand("kill", "kill"),
+		t.topCommand(),
 		{
 			Name: "status", Usage: "show the state of the daemon, and what needs a person", Action: t.reading(status),
 			Description: "What needs a person: trouble with the daemon's records, helpers that cannot be killed, pools that\n" +

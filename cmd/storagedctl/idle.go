@@ -79,7 +79,7 @@ var tabled = []string{
 }
 
 // listed are the verbs whose result is a list in an order of our own.
-var listed = []string{"pool list", "vol list", "job list", "list", "vol snapshot list", "secret list", "capabilities"}
+var listed = []string{"pool list", "vol list", "job list", "list", "vol snapshot list", "secret list", "capabilities", "top"}
 
 func noList(c *cli.Context) string {
 	if slices.Contains(listed, verbOf(c)) {
@@ -107,7 +107,7 @@ func noForm(c *cli.Context) string {
 	case form == "table":
 	case form == "xml" && !slices.Contains(documented, verb):
 		return fmt.Sprintf("with %q: libvirt has documents of pools and volumes only", verb)
-	case verb == "job log", verb == "completion", verb == "events" && form == "name":
+	case verb == "job log", verb == "completion", verb == "top", verb == "events" && form == "name":
 		return fmt.Sprintf("with %q, which has no form %s", verb, form)
 	}
 	return ""

@@ -615,16 +615,20 @@ func (s *session) printJobs(outcomes []outcome) error {
 	return s.printOutcomes(outcomes)
 }
 
-// jobCancel cancels and waits: canceled means that the work has stopped.
-func jobCancel(ctx context.Context, s *session) error {
-	r := contract.JobCancel{Now: s.cli.Bool("now")}
-	cancel := change{
+// canceling is the change that cancels.
+func (s *session) canceling(r contract.JobCancel) change {
+	return change{
 		make: func(ctx context.Context, id string) (record.Job, error) { return s.client.CancelJob(ctx, id, r) },
 		all: func(ctx context.Context, sel contract.Selection) (contract.Bulk, error) {
 			return s.client.CancelJobs(ctx, sel, r)
 		},
 		say: stateWord, done: "canceled",
 	}
+}
+
+// jobCancel cancels and waits: canceled means that the work has stopped.
+func jobCancel(ctx context.Context, s *session) error {
+	cancel := s.canceling(contract.JobCancel{Now: s.cli.Bool("now")})
 	c, err := s.doomed(ctx, "cancel", "live", cancel.all)
 	switch cancel.jobs = c.ids; {
 	case err != nil:
@@ -702,16 +706,24 @@ func canceled(o outcome) outcome {
 }
 
 func jobPause(ctx context.Context, s *session) error {
-	return s.eachChosen(ctx, s.args(), change{make: s.client.PauseJob, say: func(j record.Job) string {
+	return s.eachChosen(ctx, s.args(), s.pausing())
+}
+
+func (s *session) pausing() change {
+	return change{make: s.client.PauseJob, say: func(j record.Job) string {
 		if j.State == record.Running {
 			return "pausing" // until its helper has come to rest
 		}
 		return stateWord(j)
-	}, all: s.client.PauseJobs, done: "paused"})
+	}, all: s.client.PauseJobs, done: "paused"}
 }
 
 func jobResume(ctx context.Context, s *session) error {
-	return s.eachChosen(ctx, s.args(), change{make: s.client.ResumeJob, all: s.client.ResumeJobs, done: "resumed", say: func(j record.Job) string {
+	return s.eachChosen(ctx, s.args(), s.resuming())
+}
+
+func (s *session) resuming() change {
+	return change{make: s.client.ResumeJob, all: s.client.ResumeJobs, done: "resumed", say: func(j record.Job) string {
 		if j.State == record.Paused && len(j.PauseReasons) == 0 {
 			return "resuming" // until its helper goes on
 		}
@@ -719,7 +731,7 @@ func jobResume(ctx context.Context, s *session) error {
 			return "stays paused, as an administrator asked for that" // who is not its owner
 		}
 		return stateWord(j)
-	}})
+	}}
 }
 
 // eachChosen makes a change to each job that is named, or that is live and
@@ -773,16 +785,22 @@ func limitOf(given string) (json.RawMessage, error) {
 
 func jobLimit(ctx context.Context, s *session) error {
 	ids, given := s.allButLast()
-	rate, err := limitOf(given)
+	do, err := s.limiting(given)
 	if err != nil {
 		return err
 	}
-	return s.eachChosen(ctx, ids, s.patch(contract.JobPatch{Limit: rate}, "limit "+given, func(j record.Job) string {
+	return s.eachChosen(ctx, ids, do)
+}
+
+// limiting sets the limit to RATE or none.
+func (s *session) limiting(given string) (change, error) {
+	rate, err := limitOf(given)
+	return s.patch(contract.JobPatch{Limit: rate}, "limit "+given, func(j record.Job) string {
 		if j.Limit == nil {
 			return "no limit"
 		}
 		return "at most " + limit(j.Limit)
-	}))
+	}), err
 }
 
 func jobPriority(ctx context.Context, s *session) error {

@@ -70,9 +70,11 @@ func sizeOf(f *os.File) (width, height int) {
 type Colour int
 
 const (
-	Red    Colour = 31
-	Green  Colour = 32
-	Yellow Colour = 33
+	Bold    Colour = 1
+	Reverse Colour = 7
+	Red     Colour = 31
+	Green   Colour = 32
+	Yellow  Colour = 33
 )
 
 // Paint colours s if the output has colours.

@@ -81,6 +81,12 @@ func (p *Terminal) All() string {
 	return p.Shown()
 }
 
+// HangUp takes the terminal away, as when its window is closed.
+func (p *Terminal) HangUp() {
+	_ = p.master.Close()
+	<-p.done
+}
+
 func (p *Terminal) close() {
 	_ = p.Slave.Close()
 	_ = p.master.Close()
