@@ -1,6 +1,9 @@
 package main_test
 
 import (
+	"bytes"
+	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -112,4 +115,55 @@ func TestCloneOfLibvirtsClientOutlivesAKilledDaemon(t *testing.T) {
 	h.succeed(of(j), nil)
 	h.hasHash("copy", want)
 	h.is("copy", record.Volume{State: record.VolumeReady})
+}
+
+// A content of which more comes than was announced has not broken off: its job says what
+// was announced, libvirt's clients are told what libvirt tells them and of which job, and
+// the volume has what was announced and is incomplete. Others are told the same.
+func TestContentLongerThanAnnouncedIsToldSo(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := newHost(t)
+	const size, announced = 4 * mib, mib
+	path := filepath.Join(h.dir, "src")
+	content := noise(2 * mib)
+	h.must(os.WriteFile(path, content, 0o600))
+	virsh := func(more ...string) func(name string) string {
+		return func(name string) string {
+			p := h.virsh(append([]string{"vol-upload", name, path, "--pool", "pool", "--length", itoa(announced)}, more...)...)
+			if code, said := p.code(), p.log.String(); code != 1 || !strings.Contains(said, "error: cannot write to stream: No space left on device: more bytes came than") {
+				t.Errorf("%s: virsh ends with %d: %s", name, code, said)
+			}
+			return p.log.String()
+		}
+	}
+	for name, up := range map[string]func(name string) string{
+		"raw": virsh(), "sparse": virsh("--sparse"),
+		"put": func(name string) string {
+			status, said := h.answered(http.MethodPut, name+"/content", chunked(content), "Content-Range", "bytes 0-"+itoa(announced-1)+"/*")
+			if status != http.StatusBadRequest {
+				t.Errorf("the answer is %d: %s", status, said)
+			}
+			return said
+		},
+	} {
+		h.sparse(name, size)
+		said := up(name)
+		j := h.jobs(contract.JobFilter{Volumes: []string{"pool/" + name}, Kinds: []string{string(record.VolumeUpload)}})[0]
+		h.jobIs(j, record.Job{State: record.Failed, Rollback: record.RollbackKept, Error: &record.Error{Code: record.Invalid}})
+		const why = "more bytes came than the 1.00 MiB that were announced"
+		if !strings.Contains(j.Error.Message, why) || !strings.Contains(said, why) || name != "put" && !strings.Contains(said, "(job "+itoa(int(j.Number))+")") {
+			t.Errorf("%s: the record of job %d says %s, and the client hears %s", name, j.Number, shown(j.Error), said)
+		}
+		if !strings.Contains(said, "is incomplete: upload a content that is right, from its start") {
+			t.Errorf("%s: nothing is said of the volume: %s", name, said)
+		}
+		h.holds(name, 0, append(bytes.Clone(content[:announced]), make([]byte, size-announced)...), record.VolumeIncomplete)
+	}
+	h.sparse("small", size)
+	status, said := h.answered(http.MethodPut, "small/content", chunked(content[:11]), "Content-Range", "bytes 0-9/*")
+	if status != http.StatusBadRequest || !strings.Contains(said, "the 10 B that were announced") || !strings.Contains(said, "nothing was written") {
+		t.Errorf("of 11 bytes that were to be 10: %d %s", status, said)
+	}
+	h.holds("small", 0, make([]byte, size), record.VolumeReady)
 }

@@ -115,7 +115,8 @@ type Content struct {
 	From        string `json:"-"`              // a path, - or fd:N
 	Form        string `json:"form,omitempty"` // of a stream, or "file"; "": there is no content
 	Length      *int64 `json:"length,omitempty"`
-	Format      string `json:"format"` // of the volume
+	Exact       bool   `json:"exact,omitempty"` // more than Length is refused, and not left aside
+	Format      string `json:"format"`          // of the volume
 	AsFormat    string `json:"as_format,omitempty"`
 	DetectZeros bool   `json:"detect_zeros,omitempty"`
 	Dense       bool   `json:"dense,omitempty"`       // a stream without holes
@@ -152,6 +153,7 @@ func (c *Content) flags() []Flag {
 		stream(&c.Form),
 		c.among(),
 		{Name: "length", Usage: "take `SIZE` of the content, default all that there is", value: bound{&c.Length}},
+		onOff("exact", &c.Exact, "fail if more comes than --length"),
 		text("format", &c.Format, "format of the volume: `"+formats+"`"),
 		text("as-format", &c.AsFormat, "take the content for one in another format; raw is anything: `"+formats+"`"),
 		onOff("detect-zeros", &c.DetectZeros, "make holes where the content is zeros"),

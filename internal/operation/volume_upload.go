@@ -151,6 +151,7 @@ func (o *Upload) over() Task {
 type UploadRequest struct {
 	Offset      int64  // bytes of the volume before it
 	Length      *int64 // bytes; nil: as many as come
+	Exact       bool   // more than Length is refused, and not left aside
 	Continues   string // job that uploaded what lies before Offset, and ended unfinished
 	Beginning   string // checksum of what lies before Offset, as the sender has it; "" is not known
 	Checksum    string // sha256 or crc32c, with :HEX what it must be; "" is crc32c
@@ -333,7 +334,7 @@ func checkContent(offset int64, checksum string) error {
 // Plan refuses a content that does not fit, as far as that is known.
 func (r *UploadRequest) Plan(k Known) (Operation, error) {
 	c := Content{
-		Form: r.Data.Form, Dense: r.Data.Dense, Length: r.Length, Checksum: r.Checksum, AsFormat: r.AsFormat, DetectZeros: r.DetectZeros,
+		Form: r.Data.Form, Dense: r.Data.Dense, Length: r.Length, Exact: r.Exact, Checksum: r.Checksum, AsFormat: r.AsFormat, DetectZeros: r.DetectZeros,
 		Unpack: r.Unpack,
 	}
 	switch {

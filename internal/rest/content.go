@@ -168,7 +168,7 @@ func (c *call) bodyPlace(form string, r *operation.UploadRequest) error {
 	case form == operation.RawForm && c.r.ContentLength >= 0 && c.r.ContentLength != n:
 		return record.Errorf(record.Invalid, "Content-Range %s is not the length of the body, %d bytes", record.Short(v), c.r.ContentLength)
 	}
-	r.Offset, r.Length = first, &n
+	r.Offset, r.Length, r.Exact = first, &n, true
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -71,7 +70,7 @@ func putContent(c *call) error {
 	}
 	c.announce(*st.Job)
 	t := transfer.Upload(c.svc, c.transferClient(), *st.Job, out)
-	return c.received(t.Receive(c.r.Body, transfer.Content{Form: form, Length: r.Length, Exact: c.r.Header.Get("Content-Range") != ""}))
+	return c.received(t.Receive(c.r.Body, transfer.Content{Form: form, Length: r.Length, Exact: r.Exact}))
 }
 
 // received answers with how the job of an upload ended.
@@ -80,8 +79,6 @@ func (c *call) received(j record.Job, err error) error {
 	switch {
 	case j.State == record.Succeeded:
 		return c.answer(http.StatusOK, j)
-	case errors.Is(err, transfer.ErrLonger):
-		return record.Errorf(record.Invalid, "the body is longer than its Content-Range says")
 	case j.Error != nil:
 		return j.Error
 	case !j.State.Terminal():

@@ -3,6 +3,7 @@ package transfer
 import (
 	"errors"
 	"io"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +16,11 @@ import (
 type Content struct {
 	Form   string // operation.RawForm or operation.SparseForm
 	Length *int64 // bytes of the content that are taken; nil: all
-	Exact  bool   // one that is longer is wrong
+	Exact  bool   // one that is longer than Length is wrong, which its job knows too
 }
 
-// ErrLonger says that a content is longer than it should be.
+// ErrLonger says that a content is longer than it should be. Its job says so too, unless
+// it has ended for another reason.
 var ErrLonger = errors.New("the content is longer than it should be")
 
 // Receive copies a content from the client to the helper, and closes the pipe. It
@@ -32,9 +34,10 @@ func (t *Transfer) Receive(from io.Reader, content Content) (record.Job, error) 
 		t.watcher.Go(func() { t.listen(body) })
 	}
 	err := content.copy(t.pipe, body)
-	t.pipe.Close()                                          // a stream that is not whole has no end
-	left := errors.Is(err, unix.EPIPE)                      // the helper wants no more
-	enough := content.Length != nil && (err == nil || left) // it has taken that
+	t.pipe.Close()                     // a stream that is not whole has no end
+	left := errors.Is(err, unix.EPIPE) // the helper wants no more
+	longer := errors.Is(err, ErrLonger)
+	enough := content.Length != nil && (err == nil || left || longer) // it has taken that
 	j := t.settle(err != nil && !enough)
 	if (enough || left) && j.State == record.Succeeded { // a client may hear no answer while it sends
 		_, err = io.Copy(io.Discard, body)
@@ -43,25 +46,28 @@ func (t *Transfer) Receive(from io.Reader, content Content) (record.Job, error) 
 }
 
 // copy gives the content to the helper. A raw one is put into the form with an
-// end; of what it has more than is taken nothing is passed on.
+// end; of what it has more than is taken nothing is passed on, or where it is to be exact
+// one byte, by which the helper knows.
 func (c Content) copy(out io.Writer, body io.Reader) error {
 	buf := make([]byte, pieceBytes)
 	if c.Form == operation.SparseForm {
 		_, err := io.CopyBuffer(struct{ io.Writer }{out}, body, buf)
 		return err
 	}
-	taken := body
-	if c.Length != nil {
-		taken = io.LimitReader(body, *c.Length)
+	taken := &io.LimitedReader{R: body, N: math.MaxInt64}
+	switch {
+	case c.Length != nil && c.Exact:
+		taken.N = *c.Length + 1
+	case c.Length != nil:
+		taken.N = *c.Length
 	}
 	w := sparse.NewWriter(out)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{taken}, buf); err != nil {
-		return err
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{taken}, buf)
+	if err == nil {
+		err = w.Close()
 	}
-	if c.Exact {
-		if n, _ := io.ReadFull(body, buf[:1]); n > 0 {
-			return ErrLonger
-		}
+	if c.Length != nil && c.Exact && taken.N == 0 {
+		return errors.Join(ErrLonger, err)
 	}
-	return w.Close()
+	return err
 }

@@ -72,6 +72,7 @@ func uploadVol(c *call, a wire.VolStreamArgs) error {
 	if r.Offset, r.Length, err = part(a); err != nil {
 		return err
 	}
+	r.Exact = r.Length != nil
 	in, out, err := transfer.Pipe()
 	if err != nil {
 		return err
@@ -95,17 +96,12 @@ func uploadVol(c *call, a wire.VolStreamArgs) error {
 // received takes the content of an upload, and says how it ended: well also where the
 // client has broken it off, since that is what it asked for.
 func (c *call) received(t *transfer.Transfer, holes bool, length *int64) error {
-	content := transfer.Content{Form: operation.RawForm, Length: length, Exact: length != nil}
-	from := io.Reader(c.stream)
-	if holes {
-		content, from = transfer.Content{Form: operation.SparseForm}, newHoleReader(c.stream)
-	}
-	j, err := t.Receive(from, content)
+	j, longer, err := c.receive(t, holes, length)
 	switch {
 	case errors.Is(err, errAborted):
 		return nil
-	case errors.Is(err, transfer.ErrLonger):
-		return wire.SystemFailure(wire.FromStreams, unix.ENOSPC, "cannot write to stream: No space left on device")
+	case longer && j.Code() == record.Invalid:
+		return wire.SystemFailure(wire.FromStreams, unix.ENOSPC, "cannot write to stream: No space left on device: "+wordsOf(j.Error, jobError(j)))
 	case j.State == record.Succeeded, c.stream.empty && j.Error != nil && j.Error.Code == record.Invalid:
 		return nil // libvirt takes nothing for a content, which the job refuses so
 	case j.Error != nil:
@@ -116,11 +112,24 @@ func (c *call) received(t *transfer.Transfer, holes bool, length *int64) error {
 	return record.Errorf(record.CanceledCode, "job %d was canceled", j.Number)
 }
 
+// receive takes it; longer says that more came than was announced.
+func (c *call) receive(t *transfer.Transfer, holes bool, length *int64) (j record.Job, longer bool, err error) {
+	if !holes {
+		j, err = t.Receive(c.stream, transfer.Content{Form: operation.RawForm, Length: length, Exact: length != nil})
+		return j, errors.Is(err, transfer.ErrLonger), err
+	}
+	r := newHoleReader(c.stream)
+	j, err = t.Receive(r, transfer.Content{Form: operation.SparseForm})
+	return j, length != nil && r.data > *length, err
+}
+
 // holeReader gives a stream with holes in the form of package sparse.
 type holeReader struct {
 	stream *stream
 	buf    bytes.Buffer
 	form   *sparse.Writer
+	at     int64 // bytes that have come
+	data   int64 // bytes up to the last of them that is no hole's
 	end    error
 }
 
@@ -150,8 +159,12 @@ func (r *holeReader) fill() error {
 	case err != nil:
 		return err
 	case p.hole > 0:
-		return r.form.Hole(p.hole)
+		err = r.form.Hole(p.hole) // it bounds the content
+		r.at += p.hole
+		return err
 	}
+	r.at += int64(len(p.data))
+	r.data = r.at
 	_, err = r.form.Write(p.data)
 	return err
 }

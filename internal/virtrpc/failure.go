@@ -51,13 +51,18 @@ func failureOf(err error) *wire.Failure {
 	if !ok {
 		code = wire.OperationFailed
 	}
-	message := e.Within(err).Message
-	if hint := advice(e.Hint); hint != "" {
-		message += "; " + hint
-	}
-	f = wire.Failf(wire.FromStorage, code, "%s", message)
+	f = wire.Failf(wire.FromStorage, code, "%s", wordsOf(e, err))
 	f.Reason = string(e.Code)
 	return f
+}
+
+// wordsOf says what err says, which has e in it, and what to do.
+func wordsOf(e *record.Error, err error) string {
+	words := e.Within(err).Message
+	if hint := advice(e.Hint); hint != "" {
+		words += "; " + hint
+	}
+	return words
 }
 
 // classes says what libvirt calls refusals of documents.

@@ -29,6 +29,7 @@ import (
 type contentSpec struct {
 	from   external
 	length int64  // bytes, -1: all
+	exact  bool   // more than that is wrong
 	format string // of the volume, as somebody has declared it
 	as     string // what the content is taken for, "" for the volume's
 	sum    checksum
@@ -51,7 +52,7 @@ func contentOf(o Tasked, c operation.Content) (in contentSpec, err error) {
 	}
 	in.sum, err = checksumOf(c.Checksum)
 	in.among = c.Among
-	in.length, in.format, in.as, in.zeros = bound(c.Length, -1), c.Format, c.AsFormat, c.DetectZeros
+	in.length, in.exact, in.format, in.as, in.zeros = bound(c.Length, -1), c.Exact, c.Format, c.AsFormat, c.DetectZeros
 	in.dense = c.Dense || in.from.form == streamRaw
 	if in.unpack = c.Unpack; in.unpack != "" { // it has no holes, and its length is none of the content
 		in.zeros, in.dense = true, false
@@ -203,7 +204,7 @@ func (c *content) inOrder() (s diskio.Stream, err error) {
 		return nil, err
 	}
 	if c.length >= 0 {
-		s = &firstPart{Stream: s, ends: c.unpack != "" || c.from.form == streamSparse, rest: c.length}
+		s = &firstPart{Stream: s, ends: c.unpack != "" || c.from.form == streamSparse, length: c.length, exact: c.exact}
 	}
 	return s, nil
 }
@@ -231,6 +232,9 @@ func (c *content) measure() error {
 	if c.bytes > there {
 		return ipc.Errorf(record.Invalid, "%s has %s, not the %s that are to be uploaded", c.from, quantity.FormatBoth(there), quantity.FormatBoth(c.bytes))
 	}
+	if c.bytes >= 0 && c.exact && there > c.bytes {
+		return longer(c.bytes)
+	}
 	if c.bytes < 0 {
 		c.bytes = there
 	}
@@ -256,6 +260,11 @@ func (c *content) fits(to into) error {
 
 func tooLarge(to into, why string) error {
 	return ipc.Errorf(record.TooLarge, "%s, and %q has room for %s from byte %d on; nothing grows by an upload", why, to.name, quantity.FormatBoth(max(to.room, 0)), to.off)
+}
+
+// longer refuses a content of which more came than was announced, bytes.
+func longer(announced int64) error {
+	return ipc.Errorf(record.Invalid, "more bytes came than the %s that were announced", quantity.FormatBoth(announced))
 }
 
 // put moves the content. What came by the time of an error is durable, and
@@ -425,39 +434,49 @@ func (c *content) over(v io.ReaderAt, off, size int64) (io.ReaderAt, int64) {
 }
 
 // firstPart is the beginning of a content, as that of a file is taken: what
-// follows it is not read.
+// follows it is not read, or, where it is to be exact, is refused. Holes behind it are
+// left aside in any case.
 type firstPart struct {
 	diskio.Stream
-	ends bool  // the stream tells where it ends, and that it came as it was sent
-	rest int64 // bytes
-	part int64 // bytes of the current extent that are not read
-	cut  bool  // the content goes on
+	ends   bool  // the stream tells where it ends, and that it came as it was sent
+	exact  bool  // data behind it are wrong
+	length int64 // bytes
+	came   int64 // bytes
+	part   int64 // bytes of the current extent that are not read
+	cut    bool  // the content goes on
+	more   bool  // and that with data
 }
 
 func (c *firstPart) Next() (int64, bool, error) {
-	if c.rest == 0 {
+	rest := c.length - c.came
+	if rest == 0 {
 		return 0, false, c.end()
 	}
 	n, hole, err := c.Stream.Next()
 	if err != nil {
 		return 0, false, err
 	}
-	c.cut = n > c.rest
-	n = min(n, c.rest)
-	c.rest -= n
+	c.cut = n > rest
+	c.more = c.cut && !hole
+	n = min(n, rest)
+	c.came += n
 	c.part = n
 	return n, hole, nil
 }
 
-// end looks at the end of a stream that has one, unless the content goes on.
+// end looks at what follows, as far as it matters: whether the stream has the end that
+// one of its form has, and that no data come.
 func (c *firstPart) end() error {
-	if c.cut || !c.ends {
-		return io.EOF
+	for c.exact && !c.more || c.ends && !c.cut {
+		_, hole, err := c.Stream.Next()
+		if err != nil {
+			return err
+		}
+		c.cut, c.more = true, !hole
 	}
-	if _, _, err := c.Stream.Next(); err != nil {
-		return err
+	if c.exact && c.more {
+		return longer(c.length)
 	}
-	c.cut = true
 	return io.EOF
 }
 

@@ -85,7 +85,7 @@ type upload struct {
 func (w upload) work(ctx context.Context, r *helper.Run) error {
 	// A header may become one with what is there already.
 	if err := w.read(format.HeadSize - w.off); err != nil {
-		return err
+		return w.left(err)
 	}
 	if w.isImage() && w.skipped > 0 {
 		if _, err := w.checked(ctx, r, true); err != nil {
@@ -117,7 +117,7 @@ func (w upload) into(ctx context.Context, r *helper.Run, c diskio.Content) error
 	r.Pacer.Skipped(w.skipped)
 	err = w.end(ctx, w.off)
 	if err == nil {
-		err = w.put(ctx, r, to)
+		err = w.left(w.put(ctx, r, to))
 	}
 	if err == nil {
 		err = w.end(ctx, w.off+r.Report.Bytes)
@@ -138,6 +138,20 @@ func (w upload) into(ctx context.Context, r *helper.Run, c diskio.Content) error
 		r.Knows(func(v *ipc.Item) { v.Checksum, v.ChecksumAs = r.Report.Checksum, w.sums() }) // it is all of the volume
 	}
 	return nil
+}
+
+// left says with a refusal of the content what there is of the volume now, unless that
+// says what to do: not all of such are found before the first byte is written.
+func (w upload) left(err error) error {
+	e, ok := errors.AsType[*ipc.Error](err)
+	switch {
+	case !ok || e.Hint != "":
+	case w.touched:
+		_ = e.WithHint("%q has the beginning of it and is incomplete: upload a content that is right, from its start", w.at.Path)
+	default:
+		_ = e.WithHint("nothing was written")
+	}
+	return err
 }
 
 // end makes the file of an image end there, before its content comes and after.
