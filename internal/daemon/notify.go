@@ -21,6 +21,7 @@ type NotifyConfig struct {
 	User    string   `toml:"user"`    // that it runs as
 
 	URL          string `toml:"url"`
+	URLFile      string `toml:"url_file"` // with that, for who may not know it
 	CAFile       string `toml:"ca_file"`
 	SecretHeader string `toml:"secret_header"`
 	SecretFile   string `toml:"secret_file"` // with the value of that header
@@ -40,7 +41,7 @@ func (c *Config) completeReceivers() error {
 	for _, n := range c.Notify {
 		c.receivers = append(c.receivers, notify.Receiver{
 			Name: n.Name, Timeout: time.Duration(n.Timeout), Program: n.Program, User: n.User,
-			URL: n.URL, CAFile: n.CAFile, SecretHeader: n.SecretHeader, SecretFile: n.SecretFile,
+			URL: n.URL, URLFile: n.URLFile, CAFile: n.CAFile, SecretHeader: n.SecretHeader, SecretFile: n.SecretFile,
 			Filter: notify.Filter{Priority: n.Priority, Events: n.Events, Kinds: n.Kinds, Outcomes: n.Outcomes, Owners: n.Owners, Labels: n.Labels},
 		})
 	}

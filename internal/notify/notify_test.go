@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -342,6 +343,76 @@ func TestAServerMustBeTheOneThatIsMeant(t *testing.T) {
 	}
 	if strings.Contains(n.log.String(), "hidden") {
 		t.Error("the secret is in the log")
+	}
+}
+
+// An address that is a secret is in a file, of which the same is asked as of other secrets; it
+// may be another the next time, also one of another port, and is shown nowhere.
+func TestAnAddressInAFileIsASecret(t *testing.T) {
+	one, two := serve(t, httptest.NewServer), serve(t, httptest.NewServer)
+	address := file(t, "address", one.URL+"/hidden\n")
+	write := func(text string, mode os.FileMode) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(address+".new", []byte(text), mode), os.Chmod(address+".new", mode), os.Rename(address+".new", address)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(one.URL+"/hidden\n", 0o644)
+	n := begun(t, t.TempDir(), notify.Receiver{Name: "web", URLFile: address})
+	n.tell("a")
+	n.complains("may be read by others than its owner (mode 0644): chmod 600")
+	if len(one.headers) > 0 {
+		t.Error("it was told")
+	}
+	for _, c := range []struct{ text, says string }{
+		{"https://u:hidden@h/", "url has a user or password"}, {"http://example.org/hidden", "a secret goes over https, or to this host"},
+		{"hidden", "url is https://HOST"}, {"", "is empty"}, {one.URL + "/hidden\n" + two.URL, "or is more than a line"},
+	} {
+		write(c.text, 0o600)
+		n.complains(c.says)
+	}
+	write(one.URL+"/hidden\n", 0o600)
+	if e := one.next(t); e.ID != "a" {
+		t.Errorf("it got %+v", e)
+	}
+	pids := processes(t)
+	if len(pids) != 1 {
+		t.Fatalf("processes %v", pids)
+	}
+	for _, where := range []string{"cmdline", "environ"} {
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pids[0], where)); err != nil || bytes.Contains(text, []byte("hidden")) {
+			t.Errorf("%s is %q (%v)", where, text, err)
+		}
+	}
+	write(one.URL+"/hidden-too", 0o600) // the same port: the same process
+	n.tell("b")
+	one.next(t)
+	if now := processes(t); !slices.Equal(now, pids) {
+		t.Errorf("processes %v, then %v", pids, now)
+	}
+	write(two.URL+"/hidden", 0o600)
+	n.tell("c")
+	if e := two.next(t); e.ID != "c" {
+		t.Errorf("it got %+v", e)
+	}
+	one.none(t)
+	two.Close()
+	n.tell("d")
+	n.complains("cannot call 127.0.0.1:")
+	for _, said := range append(n.Complaints(), n.log.String()) {
+		if strings.Contains(said, "hidden") {
+			t.Errorf("the secret is in %q", said)
+		}
+	}
+	kept, err := os.ReadDir(n.dir)
+	for _, e := range kept {
+		text, rerr := os.ReadFile(filepath.Join(n.dir, e.Name()))
+		if err = errors.Join(err, rerr); bytes.Contains(text, []byte("hidden")) {
+			t.Errorf("the secret is in %s", e.Name())
+		}
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

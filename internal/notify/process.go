@@ -2,7 +2,6 @@ package notify
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,16 +51,8 @@ type process struct {
 	lines *os.File      // to it; when that is closed it ends
 	from  *os.File      // its answers
 	read  *bufio.Reader // of from
-	said  tail
+	said  Said
 	ended chan struct{} // closed when it was waited for
-}
-
-// tail keeps the first of what a process says.
-type tail struct{ bytes.Buffer }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.Buffer.Write(p[:min(len(p), max(0, maxAnswer-t.Len()))])
-	return len(p), nil
 }
 
 // environment is all that the process gets of it: how the race detector ends, in tests.
@@ -88,7 +79,7 @@ func start(m Mission) (p *process, err error) {
 		return nil, err
 	}
 	defer answers.Close()
-	p = &process{lines: ours, from: from, read: bufio.NewReaderSize(from, maxAnswer), ended: make(chan struct{})}
+	p = &process{lines: ours, from: from, said: Said{Most: maxAnswer}, read: bufio.NewReaderSize(from, maxAnswer), ended: make(chan struct{})}
 	p.cmd = &exec.Cmd{
 		Path: "/proc/self/exe", Args: []string{Program}, Env: environment(), Dir: "/",
 		Stdin: theirs, Stdout: answers, Stderr: &p.said, WaitDelay: endTime,

@@ -30,6 +30,7 @@ type Receiver struct {
 	User    string   `json:"user,omitempty"`    // that it runs as; "": the daemon's, if that is not root
 
 	URL          string `json:"url,omitempty"`
+	URLFile      string `json:"url_file,omitempty"`      // instead: it is in the file
 	CAFile       string `json:"ca_file,omitempty"`       // certificates that vouch for the server; "": those of the system
 	SecretHeader string `json:"secret_header,omitempty"` // whose value is in the file
 	SecretFile   string `json:"secret_file,omitempty"`
@@ -81,8 +82,14 @@ func (r *Receiver) complete() error {
 	if err := record.CheckNameOf("receiver", r.Name); err != nil {
 		return err
 	}
-	if (len(r.Program) > 0) == (r.URL != "") {
-		return fmt.Errorf("it has either program or url")
+	ways := 0
+	for _, given := range []bool{len(r.Program) > 0, r.URL != "", r.URLFile != ""} {
+		if given {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return fmt.Errorf("it has either program or url, or url_file instead of that")
 	}
 	byDefault := webTimeout
 	if len(r.Program) > 0 {
@@ -159,27 +166,38 @@ func (r *Receiver) credential() (*identity, error) {
 }
 
 func (r *Receiver) checkServer() error {
-	u, err := url.Parse(r.URL)
 	switch {
-	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-		return fmt.Errorf("url is https://HOST/… or http://HOST/…") // what it is may be a secret
-	case u.User != nil:
-		return fmt.Errorf("url has a user or password, which everybody could read: secret_header = \"Authorization\" and secret_file are for that")
 	case r.User != "":
 		return fmt.Errorf("user is for a program")
 	case (r.SecretHeader == "") != (r.SecretFile == ""):
 		return fmt.Errorf("secret_header and secret_file belong together")
 	case r.SecretHeader != "" && !isToken(r.SecretHeader):
 		return fmt.Errorf("secret_header is the name of a header, not %q", r.SecretHeader)
-	case r.SecretFile != "" && u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return fmt.Errorf("a secret goes over https, or to this host")
 	}
-	for name, file := range map[string]string{"ca_file": r.CAFile, "secret_file": r.SecretFile} {
+	for name, file := range map[string]string{"ca_file": r.CAFile, "secret_file": r.SecretFile, "url_file": r.URLFile} {
 		if file != "" && !filepath.IsAbs(file) {
 			return fmt.Errorf("%s is an absolute path, not %q", name, file)
 		}
 	}
-	_, err = PortOf(r.URL)
+	if r.URLFile != "" {
+		return nil // who calls the server looks at it
+	}
+	return r.CheckURL(r.URL)
+}
+
+// CheckURL refuses an address that the receiver cannot have. It does not say which that is,
+// as it may be a secret.
+func (r *Receiver) CheckURL(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
+		return fmt.Errorf("url is https://HOST/… or http://HOST/…")
+	case u.User != nil:
+		return fmt.Errorf("url has a user or password, which everybody could read: secret_header = \"Authorization\" and secret_file are for that")
+	case (r.SecretFile != "" || r.URLFile != "") && u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return fmt.Errorf("a secret goes over https, or to this host")
+	}
+	_, err = PortOf(address)
 	return err
 }
 

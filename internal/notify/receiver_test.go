@@ -16,6 +16,8 @@ func TestReceiversThatCannotBeToldAreRefused(t *testing.T) {
 	}
 	for says, all := range map[string][]Receiver{
 		"either program or url":             {{Name: "a"}},
+		"or url_file instead of that":       web(func(r *Receiver) { r.URLFile = "/address" }),
+		"url_file is an absolute path":      web(func(r *Receiver) { r.URL, r.URLFile = "", "address" }),
 		"begins with an absolute path":      {{Name: "a", Program: []string{"mail"}}},
 		"there is no user \"no such\"":      {{Name: "a", Program: []string{"/bin/true"}, User: "no such"}},
 		"are called \"a\"":                  {{Name: "a", URL: "https://h"}, {Name: "a", URL: "https://i"}},

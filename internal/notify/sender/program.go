@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/confine"
+	"storaged/internal/notify"
 )
 
 // program is run once for each event: its argv.
@@ -33,18 +34,10 @@ const (
 	drainTime = time.Second
 )
 
-// said keeps the first of what a program writes.
-type said struct{ bytes.Buffer }
-
-func (s *said) Write(p []byte) (int, error) {
-	s.Buffer.Write(p[:min(len(p), max(0, maxSaid-s.Len()))])
-	return len(p), nil
-}
-
 // tell runs the program with the event as its input. It ends with this process at the
 // latest, and takes with it whatever it has started and left in its group.
 func (p program) tell(ctx context.Context, event []byte) error {
-	var out said
+	out := notify.Said{Most: maxSaid}
 	cmd := &exec.Cmd{
 		Path: p[0], Args: p, Env: environment, Dir: "/", Stdin: bytes.NewReader(append(event, '\n')), Stdout: &out, Stderr: &out,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}, WaitDelay: drainTime,

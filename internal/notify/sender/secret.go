@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSecret bounds the value of a header, bytes.
+// maxSecret bounds the value of a header and an address, bytes.
 const maxSecret = 8 << 10
 
-// readSecret reads the value of a header from a file that its owner alone may read, who is
+// readSecret reads the value of a header, or an address, from a file that its owner alone may read, who is
 // root or this process's user.
 func readSecret(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0) // a FIFO would have it wait
@@ -44,7 +43,7 @@ func readSecret(path string) (string, error) {
 	case len(text) > maxSecret:
 		return "", fmt.Errorf("the secret %q is longer than %d bytes", path, maxSecret)
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-		return "", errors.New("the secret has control characters, which a header cannot have")
+		return "", fmt.Errorf("the secret %q has control characters, or is more than a line", path)
 	}
 	return value, nil
 }

@@ -133,5 +133,15 @@ func receiverOf(m notify.Mission) (receiver, error) {
 	if len(m.Program) > 0 {
 		return program(m.Program), confine.ForbidPrivileges()
 	}
-	return newWebhook(m)
+	w, err := newWebhook(m)
+	if err != nil {
+		return unfit{err}, nil
+	}
+	return w, nil
 }
+
+// unfit is a receiver that nothing can be told, and why. The daemon ends a process that has
+// told it so, and starts another when it tries again.
+type unfit struct{ error }
+
+func (u unfit) tell(context.Context, []byte) error { return u.error }

@@ -21,8 +21,9 @@ import (
 
 // webhook posts each event to a server.
 type webhook struct {
-	notify.Mission
-	client *http.Client
+	notify.Mission // URL is the address that was called last
+	port           uint16
+	client         *http.Client
 }
 
 const (
@@ -37,11 +38,15 @@ func newWebhook(m notify.Mission) (*webhook, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := confineTo(m); err != nil {
+	port, err := lookAt(&m)
+	if err == nil {
+		err = confineTo(m, port)
+	}
+	if err != nil {
 		return nil, err
 	}
 	dialer := &net.Dialer{Resolver: &net.Resolver{PreferGo: true}} // libraries would want more of the system than is left
-	return &webhook{m, &http.Client{
+	return &webhook{m, port, &http.Client{
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			MaxResponseHeaderBytes: maxHeaders, DisableCompression: true, MaxConnsPerHost: 1,
@@ -82,27 +87,45 @@ const namePort = 53
 // nameFiles say how names of hosts are found.
 var nameFiles = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"}
 
-// confineTo leaves this process what calling one server takes: the port, the files that say
-// where it is, and the directory of the secret, which may come anew under the same name.
-func confineTo(m notify.Mission) error {
-	port, err := notify.PortOf(m.URL)
-	if err != nil {
-		return err
+// lookAt gives the port of the address, which it takes out of its file if there is one.
+func lookAt(m *notify.Mission) (port uint16, err error) {
+	if m.URLFile != "" {
+		if m.URL, err = readSecret(m.URLFile); err == nil {
+			err = m.CheckURL(m.URL)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("url_file: %w", err)
+		}
 	}
+	return notify.PortOf(m.URL)
+}
+
+// confineTo leaves this process what calling one server takes: the port, the files that say
+// where it is, and the directories of the secrets, which may come anew under the same names.
+func confineTo(m notify.Mission, port uint16) error {
 	// The runtime of Go reads of itself in /proc, with cgo.
 	reads := append(slices.Clone(nameFiles), "/proc/self", "/sys/devices/system/cpu")
-	if m.SecretFile != "" {
-		reads = append(reads, filepath.Dir(m.SecretFile))
-		if real, err := filepath.EvalSymlinks(m.SecretFile); err == nil {
+	for _, file := range []string{m.SecretFile, m.URLFile} {
+		if file == "" {
+			continue
+		}
+		reads = append(reads, filepath.Dir(file))
+		if real, err := filepath.EvalSymlinks(file); err == nil {
 			reads = append(reads, filepath.Dir(real))
 		}
 	}
-	_, err = confine.Process(confine.Policy{ReadPaths: reads, Connect: []uint16{port, namePort}})
+	_, err := confine.Process(confine.Policy{ReadPaths: reads, Connect: []uint16{port, namePort}})
 	return err
 }
 
 // tell posts an event. What the server answers but for its status does not matter.
 func (w *webhook) tell(ctx context.Context, event []byte) error {
+	switch port, err := lookAt(&w.Mission); {
+	case err != nil:
+		return err
+	case port != w.port:
+		return errors.New("url_file has another port now, and a process that may call that one is started")
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(event))
 	if err != nil {
 		return err
