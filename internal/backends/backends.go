@@ -392,8 +392,8 @@ type PoolInfo struct {
 	Capacity   int64
 	Allocation int64
 	Available  int64
-	Free       []record.FreeExtent // where volumes can be made, of a disk; MaxFree at most
-	ThinPools  []record.ThinPool   // of a volume group; MaxThinPools at most
+	Free       []record.FreeExtent // where volumes can be made, of a disk; record.MaxFree at most
+	ThinPools  []record.ThinPool   // of a volume group; record.MaxThinPools at most
 	Disk       string              // whole physical device as major:minor, "" if there is none; Refresh alone looks for it
 	// Permissions are those of the target; nil where it has none.
 	Permissions *record.Permissions
@@ -418,7 +418,7 @@ type VolumeInfo struct {
 	Modify     time.Time         // of the content; likewise
 	Access     time.Time         // likewise
 	Birth      time.Time         // likewise
-	// Extents are the parts of devices that a volume is made of, MaxExtents at most; none
+	// Extents are the parts of devices that a volume is made of, record.MaxExtents at most; none
 	// where that is a file's, or not known.
 	Extents []record.Extent
 	// Permissions are those of the file; nil where the store has none.
@@ -454,15 +454,3 @@ type Reference struct {
 	Path     string   // where it is, links followed; "" for what is no local file
 	ID       Identity // "": it is not there, or could not be looked at
 }
-
-// MaxFree bounds the free extents that a pool is said to have.
-const MaxFree = 200
-
-// MaxThinPools bounds the pools of thin volumes that a pool is said to have.
-const MaxThinPools = 32
-
-// MaxExtents bounds the parts of devices that a volume is said to be made of.
-const MaxExtents = 64
-
-// MaxReferences bounds the files that an image is told to need.
-const MaxReferences = 200

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"storaged/internal/record"
 )
 
 const (
@@ -12,12 +14,12 @@ const (
 	maxPools  = 2   // that one task changes
 	maxSum    = 256 // a checksum with its algorithm
 
-	maxReferences = 200 // of an image
-	maxFree       = 400 // numbers, two of each free extent
-	maxThin       = 32  // pools of thin volumes in a group
-	maxHeaders    = 16  // formats of one volume
-	maxExtents    = 64  // of one volume
-	maxOptions    = 16  // of its creation
+	maxReferences = record.MaxReferences // of an image
+	maxFree       = 2 * record.MaxFree   // numbers, two of each free extent
+	maxThin       = record.MaxThinPools  // pools of thin volumes in a group
+	maxHeaders    = 16                   // formats of one volume
+	maxExtents    = record.MaxExtents    // of one volume
+	maxOptions    = 16                   // of its creation
 
 	maxState = 64 << 10 // what a task keeps in a checkpoint
 )

@@ -24,6 +24,15 @@ const (
 	MaxExceptions = 1_000 // of pools or devices from a limit
 )
 
+// Bounds of what pools and volumes are said to have: drivers tell no more, and no more is
+// believed of a helper.
+const (
+	MaxThinPools  = 32  // of a volume group
+	MaxFree       = 200 // extents of a pool where volumes can be made
+	MaxExtents    = 64  // parts of devices that a volume is made of
+	MaxReferences = 200 // files that an image needs
+)
+
 // CheckLabels is the rule for the labels of a job.
 func CheckLabels(labels map[string]string) error {
 	if len(labels) > MaxLabels {

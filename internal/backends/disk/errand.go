@@ -113,7 +113,7 @@ func (d *disk) info() backends.PoolInfo {
 	}
 	for _, x := range d.table.Free() {
 		info.Available += x.Size()
-		if len(info.Free) < backends.MaxFree {
+		if len(info.Free) < record.MaxFree {
 			info.Free = append(info.Free, record.FreeExtent{Start: x.Start, End: x.End})
 		}
 	}

@@ -59,7 +59,7 @@ const maxNames = 64 << 10
 func bounded(all []backends.Reference) []backends.Reference {
 	size := 0
 	for i, r := range all {
-		if size += len(r.Name) + len(r.Path); i == backends.MaxReferences || size > maxNames {
+		if size += len(r.Name) + len(r.Path); i == record.MaxReferences || size > maxNames {
 			return all[:i]
 		}
 	}

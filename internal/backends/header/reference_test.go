@@ -12,6 +12,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/format"
+	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
 
@@ -64,7 +65,7 @@ func TestReferencesAreBounded(t *testing.T) {
 	for _, r := range all {
 		size += len(r.Name) + len(r.Path)
 	}
-	if len(all) == 0 || len(all) > backends.MaxReferences || size > maxNames {
+	if len(all) == 0 || len(all) > record.MaxReferences || size > maxNames {
 		t.Errorf("%d references of %d bytes", len(all), size)
 	}
 }

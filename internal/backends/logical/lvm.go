@@ -190,7 +190,7 @@ func (g *group) place(uuid backends.Identity, on string, begins map[string]int64
 		first, _ := strconv.ParseInt(m[2], 10, 48) // they are numbers, and one that is too large is none that LVM has
 		last, _ := strconv.ParseInt(m[3], 10, 48)
 		begin, ok := begins[m[1]]
-		if ok && len(g.volumes[i].lies) < backends.MaxExtents {
+		if ok && len(g.volumes[i].lies) < record.MaxExtents {
 			g.volumes[i].lies = append(g.volumes[i].lies, record.Extent{Device: m[1], Start: begin + first*g.extent, End: begin + (last+1)*g.extent})
 		}
 	}

@@ -249,11 +249,11 @@ func (g *group) info(p backends.Pool) backends.PoolInfo {
 	}
 }
 
-// thinPools are the first MaxThinPools of those that say how full they are.
+// thinPools are the first record.MaxThinPools of those that say how full they are.
 func (g *group) thinPools() (all []record.ThinPool) {
 	for i := range g.volumes {
 		v := &g.volumes[i]
-		if v.kind != 't' || v.filled < 0 || len(all) == backends.MaxThinPools {
+		if v.kind != 't' || v.filled < 0 || len(all) == record.MaxThinPools {
 			continue
 		}
 		all = append(all, record.ThinPool{

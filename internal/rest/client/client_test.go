@@ -40,61 +40,59 @@ func TestUnreachableNamesTheSocket(t *testing.T) {
 	}
 }
 
-func TestDaemonThatDiesBeforeItsAnswerIsUnreachable(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+// answering is a client of a program that does that with each of some connections, one
+// after the other. end waits until it has done all, and then nobody listens any more.
+func answering(t *testing.T, connections int, answer func(net.Conn)) (c *Client, path string, end func()) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var done sync.WaitGroup
 	done.Go(func() {
-		for range 2 {
+		for range connections {
 			conn, err := l.Accept()
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			// Begin an answer and die.
-			_, _ = conn.Read(make([]byte, 4096))
-			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"name\":")
+			answer(conn)
 			conn.Close()
 		}
 	})
-	c := Dial(path)
-	defer c.Close()
-	_, err = c.Pool(t.Context(), "images")
+	c = Dial(path)
+	t.Cleanup(func() {
+		c.Close()
+		l.Close()
+		done.Wait()
+	})
+	return c, path, done.Wait
+}
+
+func TestDaemonThatDiesBeforeItsAnswerIsUnreachable(t *testing.T) {
+	c, path, end := answering(t, 2, func(conn net.Conn) {
+		// Begin an answer and die.
+		_, _ = conn.Read(make([]byte, 4096))
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"name\":")
+	})
+	_, err := c.Pool(t.Context(), "images")
 	if record.CodeOf(err) != record.Unreachable || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.ForgetJob(t.Context(), "1"); record.CodeOf(err) != record.Unreachable {
 		t.Errorf("a change: got %v", err)
 	}
-	l.Close()
-	done.Wait()
+	end()
 }
 
 func TestAnswerOfAnotherProgramIsNotBelieved(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var done sync.WaitGroup
-	done.Go(func() {
-		conn, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
+	c, _, end := answering(t, 1, func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 4096))
 		_, _ = io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello")
 	})
-	c := Dial(path)
-	defer c.Close()
-	_, err = c.Pool(t.Context(), "images")
-	done.Wait()
+	_, err := c.Pool(t.Context(), "images")
+	end()
 	if record.CodeOf(err) != record.Internal || !strings.Contains(err.Error(), "is not storaged") {
 		t.Fatalf("got %v", err)
 	}
@@ -123,33 +121,18 @@ func (c *deafConn) Write(b []byte) (int, error) {
 // A client that is stopped or starved finds both at once: that it cannot write any
 // more, and why.
 func TestRefusalIsReadThoughTheDaemonHasHungUp(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	answer := `{"type":"about:blank","title":"Busy","status":409,"code":"busy","detail":"the volume is in use"}`
-	var done sync.WaitGroup
-	done.Go(func() {
-		conn, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-			return
-		}
+	c, path, end := answering(t, 1, func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 100)) // not all of it
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 409 Conflict\r\nConnection: close\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
-		conn.Close()
 	})
-	c := Dial(path)
-	defer c.Close()
 	transport := c.http.Transport.(*http.Transport)
 	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 		return heardOut(&deafConn{Conn: conn, failed: make(chan struct{})}), err
 	}
-	_, err = c.SetSecret(t.Context(), contract.Submit{}, "key", make([]byte, 4<<20)) // more than the socket holds
-	done.Wait()
+	_, err := c.SetSecret(t.Context(), contract.Submit{}, "key", make([]byte, 4<<20)) // more than the socket holds
+	end()
 	if record.CodeOf(err) != record.Busy {
 		t.Fatalf("got %v", err)
 	}
