@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/build"
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/daemon"
 	"storaged/internal/record"
 )
@@ -27,6 +31,11 @@ var options = []option{
 	{"log-format", "`FORMAT` is text or json", func(c *daemon.Config) *string { return &c.LogFormat }},
 }
 
+// variable is that of the environment.
+func (o option) variable() string {
+	return "STORAGED_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
 func newApp() *cli.App {
 	app := &cli.App{
 		Name:      "storaged",
@@ -35,16 +44,18 @@ func newApp() *cli.App {
 		Description: "Root gets the system's daemon, anybody else one of their own. A flag goes before\n" +
 			"its environment variable, which goes before the config file. On SIGTERM or SIGINT\n" +
 			"the daemon leaves; running jobs go on and are found again by the next. On SIGHUP\n" +
-			"it reads the config file again.",
+			"it reads the config files again, and keeps the settings it has if something is wrong\n" +
+			"with them: --check-config says what.",
 		Version: build.Version(),
 		Flags: []cli.Flag{&cli.StringFlag{
-			Name: "config", EnvVars: []string{"STORAGED_CONFIG"}, Usage: "read settings from `FILE` (TOML)",
+			Name: "config", EnvVars: []string{"STORAGED_CONFIG"}, Usage: "read settings from `FILE` (TOML), and then from FILE.d/*.toml",
+		}, &cli.BoolFlag{
+			Name: "check-config", Usage: "read the settings as the daemon would, say what is wrong with them, and leave",
 		}},
 		Action: run,
 	}
 	for _, o := range options {
-		env := "STORAGED_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
-		app.Flags = append(app.Flags, &cli.StringFlag{Name: o.name, EnvVars: []string{env}, Usage: o.usage})
+		app.Flags = append(app.Flags, &cli.StringFlag{Name: o.name, EnvVars: []string{o.variable()}, Usage: o.usage})
 	}
 	return app
 }
@@ -54,7 +65,11 @@ func run(c *cli.Context) error {
 		return record.Errorf(record.Invalid, "storaged takes no arguments, not %q", c.Args().First())
 	}
 	config, err := settings(c)
-	if err != nil {
+	switch {
+	case err != nil:
+		return wrong(c, daemon.Faults(err))
+	case c.Bool("check-config"):
+		_, err := fmt.Fprintf(c.App.Writer, "the settings are right: %s\n", cmp.Or(strings.Join(config.Files, ", "), "those of a daemon without the file "+config.File))
 		return err
 	}
 	l := newLogs(config, c.App.ErrWriter)
@@ -64,6 +79,17 @@ func run(c *cli.Context) error {
 	})
 }
 
+// wrong says all that is wrong with the settings.
+func wrong(c *cli.Context, faults []error) error {
+	if len(faults) == 1 {
+		return faults[0]
+	}
+	for _, f := range faults {
+		cmdline.Report(c.App.ErrWriter, c.App.Name, "", f)
+	}
+	return record.Errorf(record.Invalid, "%d things are wrong with the settings", len(faults))
+}
+
 func settings(c *cli.Context) (daemon.Config, error) {
 	config := daemon.DefaultConfig()
 	config.Version = c.App.Version
@@ -71,13 +97,12 @@ func settings(c *cli.Context) (daemon.Config, error) {
 	if asked {
 		file = c.String("config")
 	}
-	if err := config.Load(file, asked); err != nil {
-		return config, err
-	}
+	err := config.Load(file, asked)
 	for _, o := range options {
 		if c.IsSet(o.name) {
 			*o.field(&config) = c.String(o.name)
+			config.Given(strings.ReplaceAll(o.name, "-", "_"), "--"+o.name+" or "+o.variable())
 		}
 	}
-	return config, config.Complete()
+	return config, errors.Join(err, config.Complete())
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -87,6 +88,61 @@ func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
 		if st := h.status(); st.Limits.Running != 7 {
 			t.Errorf("%q: the limits are %s", text, shown(st.Limits))
 		}
+	}
+}
+
+// The settings are checked as the daemon reads them, and all that is wrong is said, each where
+// it stands; what the daemon that runs does with the same files is the same.
+func TestCheckOfTheSettings(t *testing.T) {
+	t.Parallel()
+	h := configured(t, "[limits]\nrunning = 7\n")
+	check := func(code int, says ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storaged"), "--check-config", "--config", h.config, "--state-dir", filepath.Join(h.dir, "nowhere"))
+		cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != code {
+			t.Errorf("it ends with %d, not %d:\n%s", got, code, out)
+		}
+		rest := string(out)
+		for _, s := range says {
+			_, after, ok := strings.Cut(rest, s)
+			if !ok {
+				t.Errorf("it does not say %q in its turn:\n%s", s, out)
+			}
+			rest = after
+		}
+	}
+	check(0, "the settings are right: "+h.config+"\n")
+	more := h.config + ".d"
+	h.must(os.Mkdir(more, 0o755))
+	h.must(os.WriteFile(filepath.Join(more, "10-limits.toml"), []byte("[limits]\nqueued = 99\n"), 0o600))
+	check(0, "the settings are right: "+h.config+", "+more+"/10-limits.toml\n")
+	h.reload("settings read again")
+	if st := h.status(); st.Limits.Running != 7 || st.Limits.Queued != 99 {
+		t.Errorf("the limits are %s", shown(st.Limits))
+	}
+	if log := h.log(); !strings.Contains(log, `changed="limits.queued 10000 -> 99"`) || !strings.Contains(log, "10-limits.toml") {
+		t.Errorf("the log does not say what has changed:\n%s", log)
+	}
+	h.configure("log_level = 3\n[limits]\nruning = 8\n")
+	h.must(os.WriteFile(filepath.Join(more, "20-history.toml"), []byte("\n[history]\ndays = 0\n"), 0o600))
+	check(record.ExitUsage,
+		"storaged: error: "+h.config+":1: log_level: it is a text in quotes, and not a whole number\n",
+		"storaged: error: "+h.config+`:3: unknown key "limits.runing"`, "storaged: hint: the keys here are running, running_pool",
+		"storaged: error: "+more+"/20-history.toml:3: history.days must be at least 1, not 0\n",
+		"storaged: error: 3 things are wrong with the settings\n")
+	h.reload("settings not read again: " + h.config + ":1: log_level: it is a text in quotes, and not a whole number (and 2 more)")
+	for _, says := range []string{":1: log_level: it is", "limits.runing", "history.days must be at least 1"} {
+		if !strings.Contains(h.log(), says) {
+			t.Errorf("the log does not say %q:\n%s", says, h.log())
+		}
+	}
+	if st := h.status(); st.Limits.Queued != 99 {
+		t.Errorf("the limits are %s", shown(st.Limits))
+	}
+	if _, err := os.Stat(filepath.Join(h.dir, "nowhere")); err == nil {
+		t.Error("the check has made the daemon's directories")
 	}
 }
 

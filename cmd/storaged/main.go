@@ -28,6 +28,7 @@ const manual = "/usr/share/doc/storaged/operations.md"
 // files are those of the system's daemon; the settings move them.
 var files = []cmdline.File{
 	{Path: "/etc/storaged/storaged.toml", Holds: "the settings. " + manual + " explains every key, under What runs where."},
+	{Path: "/etc/storaged/storaged.toml.d/*.toml", Holds: "more of them, read after it in the order of their names."},
 	{Path: "/run/storaged/storaged.sock", Holds: "the main socket, for root and the group storaged."},
 	{Path: "/run/storaged/storaged-ro.sock", Holds: "the socket for reading, for everybody."},
 	{Path: "/run/storaged/libvirt.sock, /run/storaged/libvirt-ro.sock", Holds: "the same for clients of libvirt."},

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/hashicorp/go-hclog"
 
 	"storaged/internal/notify"
@@ -32,6 +31,10 @@ type Config struct {
 
 	Notify    []NotifyConfig    `toml:"notify"`
 	receivers []notify.Receiver // those of Notify, complete
+
+	Files  []string         `toml:"-"` // that were read
+	places map[string]place // where settings are, by key
+	unread []string         // keys of those that cannot be read: what they are to be is not known
 }
 
 // UploadConfig says what is asked of clients that upload a stream.
@@ -75,24 +78,8 @@ func xdg(name, fallback string) string {
 	return fallback
 }
 
-// Load reads the config file over c. A missing file is nothing, unless it was
-// asked for; an unknown key is an error.
-func (c *Config) Load(path string, asked bool) error {
-	meta, err := toml.DecodeFile(path, c)
-	if errors.Is(err, os.ErrNotExist) && !asked {
-		return nil
-	}
-	if err != nil {
-		return record.Errorf(record.Invalid, "cannot read config file %q: %v", path, err)
-	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return record.Errorf(record.Invalid, "config file %q: unknown key %q", path, unknown[0].String())
-	}
-	c.File = path
-	return nil
-}
-
-// Complete fills in what follows from other settings, and checks them.
+// Complete fills in what follows from other settings, and checks them. The error is all that
+// is wrong, see Faults.
 func (c *Config) Complete() error {
 	if c.Socket == "" {
 		c.Socket = filepath.Join(c.RuntimeDir, "storaged.sock")
@@ -112,44 +99,28 @@ func (c *Config) Complete() error {
 		}
 		*path = abs
 	}
-	if err := c.Libvirt.complete(c.Socket); err != nil {
-		return err
-	}
-	if err := c.completeReceivers(); err != nil {
-		return err
-	}
+	return c.located(errors.Join(c.Libvirt.complete(c.Socket), c.completeReceivers(), c.checkHelper(), c.checkLog(), c.Settings.Check()))
+}
+
+func (c *Config) checkHelper() error {
 	if st, err := os.Stat(c.Helper); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
-		return record.Errorf(record.Invalid, "no helper program at %q", c.Helper).
-			WithHint("--helper PATH, the storage-helper that belongs to this storaged")
+		return record.Setting("helper", record.Errorf(record.Invalid, "no helper program at %q", c.Helper).
+			WithHint("--helper PATH, the storage-helper that belongs to this storaged"))
 	}
+	return nil
+}
+
+func (c *Config) checkLog() (err error) {
 	if logLevel(c.LogLevel) == hclog.NoLevel {
-		return record.Errorf(record.Invalid, "log level is trace, debug, info, warn or error, not %q", c.LogLevel)
+		err = record.BadSetting("log_level", "log level is trace, debug, info, warn or error, not %q", c.LogLevel)
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
-		return record.Errorf(record.Invalid, "log format is text or json, not %q", c.LogFormat)
+		err = errors.Join(err, record.BadSetting("log_format", "log format is text or json, not %q", c.LogFormat))
 	}
-	return c.Settings.Check()
+	return err
 }
 
 func logLevel(name string) hclog.Level { return hclog.LevelFromString(name) }
-
-// fixedBut says what of the new settings holds from the next start on, because
-// a running daemon cannot change it.
-func (c Config) fixedBut(now Config) (later []string) {
-	fields := [][3]string{
-		{"socket", c.Socket, now.Socket}, {"socket_ro", c.SocketRO, now.SocketRO},
-		{"state_dir", c.StateDir, now.StateDir}, {"runtime_dir", c.RuntimeDir, now.RuntimeDir},
-		{"helper", c.Helper, now.Helper}, {"group", c.Group, now.Group}, {"log_format", c.LogFormat, now.LogFormat},
-		{"resume", fmt.Sprintf("%+v", c.Resume), fmt.Sprintf("%+v", now.Resume)},
-		{"upload.silence", time.Duration(c.Upload.Silence).String(), time.Duration(now.Upload.Silence).String()},
-	}
-	for _, f := range append(fields, c.Libvirt.fixedBut(now.Libvirt)...) {
-		if name, was, is := f[0], f[1], f[2]; was != is {
-			later = append(later, fmt.Sprintf("%s stays %q; %q holds from the next start of the daemon on", name, was, is))
-		}
-	}
-	return later
-}
 
 // installedHelper is where packages put it.
 const installedHelper = "/usr/libexec/storaged/storage-helper"

@@ -1,8 +1,7 @@
 package daemon
 
 import (
-	"cmp"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,18 +45,28 @@ func defaultLibvirt() LibvirtConfig {
 // complete fills in what follows from the main socket, and checks the rest.
 func (c *LibvirtConfig) complete(mainSocket string) error {
 	dir := filepath.Dir(mainSocket)
-	for path, name := range map[*string]string{&c.Socket: "libvirt.sock", &c.SocketRO: "libvirt-ro.sock"} {
-		if *path == "" {
-			*path = filepath.Join(dir, name)
+	var wrong []error
+	for _, s := range []struct {
+		key, name string
+		path      *string
+	}{{"libvirt.socket", "libvirt.sock", &c.Socket}, {"libvirt.socket_ro", "libvirt-ro.sock", &c.SocketRO}} {
+		if *s.path == "" {
+			*s.path = filepath.Join(dir, s.name)
 		}
-		if !filepath.IsAbs(*path) {
-			return record.Errorf(record.Invalid, "libvirt's clients are given absolute paths of sockets, not %q", *path)
+		if !filepath.IsAbs(*s.path) {
+			wrong = append(wrong, record.BadSetting(s.key, "%s is the absolute path of a socket, not %q", s.key, *s.path))
 		}
 	}
 	if !filepath.IsAbs(c.RunDir) {
-		return record.Errorf(record.Invalid, "libvirt.run_dir is the absolute path of libvirt's run directory, not %q", c.RunDir)
+		wrong = append(wrong, record.BadSetting("libvirt.run_dir", "libvirt.run_dir is the absolute path of libvirt's run directory, not %q", c.RunDir))
 	}
-	return cmp.Or(record.OneOf("libvirt.on_disconnect", c.OnDisconnect, goesOn, isCanceled), record.OneOf("libvirt.auth", c.Auth, authAuto, authPolkit, authNone))
+	for key, err := range map[string]error{
+		"libvirt.on_disconnect": record.OneOf("libvirt.on_disconnect", c.OnDisconnect, goesOn, isCanceled),
+		"libvirt.auth":          record.OneOf("libvirt.auth", c.Auth, authAuto, authPolkit, authNone),
+	} {
+		wrong = append(wrong, record.Setting(key, err))
+	}
+	return errors.Join(wrong...)
 }
 
 // libvirtServer makes the front end for libvirt's clients.
@@ -75,15 +84,6 @@ func members(group *int) *int {
 		return new(-1)
 	}
 	return group
-}
-
-// fixedBut gives settings by name, as they were and as they are to be.
-func (c LibvirtConfig) fixedBut(now LibvirtConfig) [][3]string {
-	return [][3]string{
-		{"libvirt.listen", fmt.Sprint(c.Listen), fmt.Sprint(now.Listen)}, {"libvirt.socket", c.Socket, now.Socket}, {"libvirt.socket_ro", c.SocketRO, now.SocketRO},
-		{"libvirt.on_disconnect", c.OnDisconnect, now.OnDisconnect}, {"libvirt.auth", c.Auth, now.Auth},
-		{"libvirt.takeover", fmt.Sprint(c.Takeover), fmt.Sprint(now.Takeover)}, {"libvirt.run_dir", c.RunDir, now.RunDir},
-	}
 }
 
 // libvirtURI is by what clients will reach the daemon, "" where they do not. It is called

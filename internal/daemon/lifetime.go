@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -109,11 +110,14 @@ func (l *life) reload() {
 	if err == nil {
 		err = l.apply(c)
 	}
-	if err != nil {
-		said = "settings not read again: " + strings.ReplaceAll(err.Error(), "\n", " ")
-		l.Log.Error("settings stay as they were", "file", l.Config.File, "error", err)
-	} else {
-		l.Log.Info("settings read again", "file", c.File)
+	if faults := Faults(err); len(faults) > 0 {
+		said = "settings not read again: " + faults[0].Error()
+		if more := len(faults) - 1; more > 0 {
+			said += fmt.Sprintf(" (and %d more)", more)
+		}
+		for _, f := range faults {
+			l.Log.Error("settings stay as they were", "error", f)
+		}
 	}
 	l.reloaded.Store(&said)
 	l.notify(sd.SdNotifyReady + "\nSTATUS=" + l.summary())
@@ -121,7 +125,7 @@ func (l *life) reload() {
 
 // apply puts settings in force as far as a running daemon can.
 func (l *life) apply(c Config) error {
-	later := l.Config.fixedBut(c)
+	later, changes := l.Config.fixedBut(c), l.settings.Load().changes(c)
 	if err := l.service.Apply(c.Settings, later); err != nil {
 		return err
 	}
@@ -129,6 +133,7 @@ func (l *life) apply(c Config) error {
 	l.notifier.Apply(c.receivers)
 	l.Log.SetLevel(logLevel(c.LogLevel))
 	l.Notes.SetLevel(logLevel(c.LogLevel))
+	l.Log.Info("settings read again", "files", strings.Join(c.Files, " "), "changed", cmp.Or(strings.Join(changes, ", "), "nothing"))
 	for _, w := range later {
 		l.Log.Warn(w)
 	}

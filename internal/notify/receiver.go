@@ -59,23 +59,24 @@ const (
 	maxTimeout     = time.Hour // of a run; nothing else is told to the receiver meanwhile
 )
 
-// Complete fills in what follows from the rest, and checks receivers.
+// Complete fills in what follows from the rest, and checks receivers. The error is all that is
+// wrong, joined, each a *record.SettingError of notify[N].
 func Complete(all []Receiver) error {
 	if len(all) > MaxReceivers {
-		return record.Errorf(record.Invalid, "there are %d receivers of notices, and at most %d can be", len(all), MaxReceivers)
+		return record.BadSetting(fmt.Sprintf("notify[%d]", MaxReceivers), "there are %d receivers of notices, and at most %d can be", len(all), MaxReceivers)
 	}
+	var wrong []error
 	names := map[string]bool{}
 	for i := range all {
-		r := &all[i]
+		r, key := &all[i], fmt.Sprintf("notify[%d]", i)
 		if err := r.complete(); err != nil {
-			return record.Errorf(record.Invalid, "receiver %d of notices (notify.name %s): %v", i+1, record.Short(r.Name), err)
-		}
-		if names[r.Name] {
-			return record.Errorf(record.Invalid, "two receivers of notices are called %q", r.Name)
+			wrong = append(wrong, record.BadSetting(key, "receiver %d of notices (notify.name %s): %v", i+1, record.Short(r.Name), err))
+		} else if names[r.Name] {
+			wrong = append(wrong, record.BadSetting(key, "two receivers of notices are called %q", r.Name))
 		}
 		names[r.Name] = true
 	}
-	return nil
+	return errors.Join(wrong...)
 }
 
 func (r *Receiver) complete() error {

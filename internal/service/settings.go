@@ -2,6 +2,7 @@ package service
 
 import (
 	"cmp"
+	"errors"
 	"strings"
 	"time"
 
@@ -49,8 +50,10 @@ func DefaultSettings() Settings {
 	}
 }
 
-// Check refuses numbers that nothing can be done with.
+// Check refuses numbers and words that nothing can be done with. The error is all of them,
+// joined, each a *record.SettingError.
 func (c Settings) Check() error {
+	var wrong []error
 	h := c.History
 	most := map[string]int{
 		"limits.running": record.MaxRunning, "limits.running_pool": record.MaxRunning, "limits.running_device": record.MaxRunning, "limits.queued": record.MaxQueued,
@@ -65,13 +68,13 @@ func (c Settings) Check() error {
 		"resume.attempts":          c.Resume.Attempts, "resume.keep_days": c.Resume.KeepDays,
 	} {
 		if n < 1 {
-			return record.Errorf(record.Invalid, "%s must be at least 1, not %d", name, n)
+			wrong = append(wrong, record.BadSetting(name, "%s must be at least 1, not %d", name, n))
 		}
 		if bound := cmp.Or(most[name], maxSetting); n > bound {
-			return record.Errorf(record.Invalid, "%s must be at most %d, not %d", name, bound, n)
+			wrong = append(wrong, record.BadSetting(name, "%s must be at most %d, not %d", name, bound, n))
 		}
 	}
-	return cmp.Or(c.Resume.check(), c.Helpers.check(), c.Logical.check(), c.Pools.check())
+	return errors.Join(append(wrong, c.Resume.check(), c.Helpers.check(), c.Logical.check(), c.Pools.check())...)
 }
 
 // maxSetting bounds the numbers of the config file that have no bound of their
@@ -112,15 +115,15 @@ func (c ResumeConfig) of(k record.Kind) record.Resume {
 }
 
 // check refuses words that mean nothing.
-func (c ResumeConfig) check() error {
+func (c ResumeConfig) check() (err error) {
 	for name, how := range map[string]record.Resume{"create": c.Create, "clone": c.Clone, "wipe": c.Wipe, "trim": c.Trim, "verify": c.Verify} {
 		switch how {
 		case record.ResumeNever, record.ResumeKeep, record.ResumeAuto:
 		default:
-			return record.Errorf(record.Invalid, "resume.%s is never, keep or auto, not %q", name, how)
+			err = errors.Join(err, record.BadSetting("resume."+name, "resume.%s is never, keep or auto, not %q", name, how))
 		}
 	}
-	return nil
+	return err
 }
 
 // LogicalConfig says how logical volumes are dealt with.
@@ -132,7 +135,7 @@ type LogicalConfig struct {
 // have volumes in it.
 func (c LogicalConfig) check() error {
 	if c.Fill < 1 || c.Fill > 99 {
-		return record.Errorf(record.Invalid, "logical.fill must be 1 to 99 percent, not %d", c.Fill)
+		return record.BadSetting("logical.fill", "logical.fill must be 1 to 99 percent, not %d", c.Fill)
 	}
 	return nil
 }
@@ -145,7 +148,7 @@ type PoolsConfig struct {
 // check refuses to do nothing else.
 func (c PoolsConfig) check() error {
 	if every := time.Duration(c.ReadEvery); every != 0 && every < time.Second {
-		return record.Errorf(record.Invalid, "pools.read_every must be at least 1s, or 0s for never, not %v", every)
+		return record.BadSetting("pools.read_every", "pools.read_every must be at least 1s, or 0s for never, not %v", every)
 	}
 	return nil
 }
@@ -161,7 +164,7 @@ func (c HelpersConfig) check() error {
 	case record.NotConfined, record.ConfinedPartly, record.ConfinedFully:
 		return nil
 	}
-	return record.Errorf(record.Invalid, "helpers.confinement is none, partial or full, not %q", c.Confinement)
+	return record.BadSetting("helpers.confinement", "helpers.confinement is none, partial or full, not %q", c.Confinement)
 }
 
 // refusal says why no job is taken on this host; nil: they are.

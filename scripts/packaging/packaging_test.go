@@ -383,6 +383,15 @@ func (s *unit) reload() {
 	if !strings.Contains(s.property("StatusText"), "settings read again") {
 		s.t.Errorf("the service's text is %q", s.property("StatusText"))
 	}
+	s.sh(`printf '[limits]\nrunning = 8\nruning_pool = 3\n' >/etc/storaged/storaged.toml.d/10-wrong.toml`)
+	if out, err := s.try("systemctl", "reload", "storaged"); err == nil || s.status().Limits.Running != 9 {
+		s.t.Errorf("settings that are wrong are read again: %s", out)
+	}
+	s.sh(`systemctl is-active --quiet storaged.service
+		journalctl --sync
+		journalctl --unit=storaged --output=cat | grep -qF '/etc/storaged/storaged.toml.d/10-wrong.toml:3: unknown key "limits.runing_pool"'
+		rm /etc/storaged/storaged.toml.d/10-wrong.toml
+		systemctl reload storaged`)
 }
 
 func (s *unit) upgrade() {
