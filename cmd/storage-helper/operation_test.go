@@ -23,7 +23,7 @@ func tasks() map[string]func() task.Tasked {
 		"settle":       func() task.Tasked { return operation.NewSettle() },
 		"overwrite":    func() task.Tasked { return operation.NewOver() },
 		"convert":      func() task.Tasked { return operation.NewConvert() },
-		"look":         func() task.Tasked { return operation.NewLook() },
+		"pool-look":    func() task.Tasked { return operation.NewPoolLook() },
 		"pool-space":   func() task.Tasked { return operation.NewSpace() },
 		"pool-ready":   func() task.Tasked { return operation.NewReady() },
 		"pool-sources": func() task.Tasked { return operation.NewFindSources() },
@@ -87,7 +87,7 @@ func TestArgvReadsBackAsTheOperationItWasWrittenOf(t *testing.T) {
 func TestOnlyWhatIsWrittenForAJobIsReadAsOne(t *testing.T) {
 	for _, argv := range [][]string{
 		nil, {"nothing"}, {"delete", "--target"}, {"delete", "--targets", "/a/b"}, {"delete", "/a/b"}, {"delete", "--limit", "1M"},
-		{"allocate", "--target", "/a/b", "--capacity", "much"}, {"look", "--target", "/a/b", "--yes"}, {"delete", "--yes"},
+		{"allocate", "--target", "/a/b", "--capacity", "much"}, {"pool-look", "--target", "/a/b", "--yes"}, {"delete", "--yes"},
 	} {
 		if code, ok := work(ipc.JobDir{}, argv); ok {
 			t.Errorf("%q ends with exit code %d", argv, code)

@@ -2,13 +2,18 @@ package main_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"storaged/internal/service/contract"
+	"storaged/internal/testenv"
+	"storaged/internal/virtrpc/virtrpctest"
 )
 
 // hangingRefresh is a host whose helpers' readings of a pool never end, as on a
@@ -18,14 +23,31 @@ func hangingRefresh(t *testing.T) *host { return hanging(t, "pool-refresh|pool-s
 // hanging is a host with helpers of which tasks never end.
 func hanging(t *testing.T, tasks string) *host {
 	h := unbegun(t)
-	script := fmt.Sprintf("#!/bin/sh\ncase $1 in %s) exec sleep 3600;; esac\nexec %s \"$@\"\n", tasks, filepath.Join(bin, "storage-helper"))
-	path := filepath.Join(t.TempDir(), "helper")
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	h.env = []string{"STORAGED_HELPER=" + path}
+	h.hangs(tasks, "")
 	h.begin()
 	return h
+}
+
+// hangs gives a daemon that is started afterwards helpers of which tasks never end where
+// their command line has such a name. See hung.
+func (h *host) hangs(tasks, names string) {
+	h.t.Helper()
+	script := fmt.Sprintf("#!/bin/sh\ncase $1 in %s) case \"$*\" in *%s*) echo $$ >>%s; exec sleep 3600;; esac;; esac\nexec %s \"$@\"\n",
+		tasks, names, filepath.Join(h.dir, "hung"), filepath.Join(bin, "storage-helper"))
+	path := filepath.Join(h.t.TempDir(), "helper")
+	h.must(os.WriteFile(path, []byte(script), 0o700))
+	h.env = append(h.env, "STORAGED_HELPER="+path)
+}
+
+// hung are the helpers that never end, those that were killed included.
+func (h *host) hung() (pids []string) {
+	h.t.Helper()
+	b, err := os.ReadFile(filepath.Join(h.dir, "hung"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	h.must(err)
+	return strings.Fields(string(b))
 }
 
 func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
@@ -43,4 +65,21 @@ func TestPoolThatCannotBeReadKeepsNoRequestFromItsAnswer(t *testing.T) {
 	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("answered after %v (%v)", took, err)
 	}
+}
+
+// Who walks over the volumes of a pool that hangs is shown what is known of them, and has
+// one helper wait for it.
+func TestVolumesOfAPoolThatHangsAreShownAsTheyWere(t *testing.T) {
+	t.Parallel()
+	testenv.Root(t)
+	h := hanging(t, "pool-look")
+	h.sparse("disk", mib)
+	out, ok := virtrpctest.Virsh(t, h.libvirtURI(), strings.Repeat("vol-dumpxml disk pool; vol-info disk pool; ", 20))
+	if n := strings.Count(out, "<capacity unit='bytes'>1048576</capacity>"); !ok || n != 20 {
+		t.Errorf("it is shown %d times: %s", n, out)
+	}
+	if pids := h.hung(); len(pids) != 1 {
+		t.Errorf("helpers %q wait for it", pids)
+	}
+	h.succeed(h.remove("disk"))
 }

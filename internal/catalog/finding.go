@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"reflect"
 	"time"
 
 	"storaged/internal/ipc"
@@ -32,7 +33,7 @@ func (c *Catalog) ApplyPool(tx *store.Tx, asked *store.Pool, f Finding) error {
 	if err != nil {
 		return IgnoreNotFound(err)
 	}
-	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || !Readable(p) || !c.newer(tx, p.UUID, f.Began) {
+	if !inUse(p, asked) || !c.newer(tx, p.UUID, f.Began) {
 		return nil
 	}
 	before := p.Pool
@@ -56,29 +57,75 @@ func (c *Catalog) ApplyPool(tx *store.Tx, asked *store.Pool, f Finding) error {
 
 // ApplyVolume applies what was found of one volume; no report is that there is none.
 // As with a scan, what a job has, or has changed since, stays.
-func (c *Catalog) ApplyVolume(tx *store.Tx, asked *store.Volume, f Finding) error {
-	p, err := tx.Pool(asked.Pool)
-	if err != nil {
-		return IgnoreNotFound(err)
+func (c *Catalog) ApplyVolume(tx *store.Tx, in *store.Pool, asked *store.Volume, f Finding) error {
+	s, v, err := c.foundOf(tx, in, asked, f)
+	switch {
+	case err != nil || v == nil:
+		return err
+	case f.Report == nil:
+		return c.vanish(tx, v)
 	}
-	v, err := tx.Volume(asked.Pool, asked.Name)
-	if err != nil {
-		return IgnoreNotFound(err)
+	return s.apply(v, *f.Report.Volume)
+}
+
+// VolumeNews reports whether ApplyVolume would change more than when the volume was seen,
+// and when somebody has read it.
+func (c *Catalog) VolumeNews(tx *store.Tx, in *store.Pool, asked *store.Volume, f Finding) (bool, error) {
+	_, v, err := c.foundOf(tx, in, asked, f)
+	if err != nil || v == nil || f.Report == nil {
+		return v != nil, err
+	}
+	now := *v
+	c.see(&now, *f.Report.Volume)
+	now.Observed = v.Observed
+	now.Times, v.Times = unread(now.Times), unread(v.Times)
+	return !reflect.DeepEqual(now, *v), nil
+}
+
+// unread is times without that of the last reading.
+func unread(t *record.Times) *record.Times {
+	if t == nil {
+		return nil
+	}
+	return &record.Times{Modified: t.Modified, Changed: t.Changed, Born: t.Born}
+}
+
+// foundOf gives the entry that a finding is of, and how it is applied; nil where it is not.
+func (c *Catalog) foundOf(tx *store.Tx, in *store.Pool, asked *store.Volume, f Finding) (s scan, v *store.Volume, err error) {
+	p, err := tx.Pool(in.Name)
+	if err != nil || !inUse(p, in) {
+		return s, nil, IgnoreNotFound(err)
+	}
+	if v, err = tx.Volume(p.Name, asked.Name); err != nil {
+		return s, nil, IgnoreNotFound(err)
 	}
 	busy, err := lockedNames(tx, p.Name, 0)
 	if err != nil {
-		return err
+		return s, nil, err
 	}
-	s := scan{Catalog: c, tx: tx, pool: p, began: &store.Job{Job: record.Job{Started: &f.Began}}, busy: busy}
-	switch {
-	case s.stale(v):
-		return nil
-	case f.Report == nil:
-		return c.vanish(tx, v)
-	case f.Report.Volume == nil || f.Report.Volume.Name != v.Name || f.Report.Volume.Ignored != "" && !linked(p.Type, v, *f.Report.Volume):
-		return nil
+	s = scan{Catalog: c, tx: tx, pool: p, began: &store.Job{Job: record.Job{Started: &f.Began}}, busy: busy}
+	if s.stale(v) || f.Report != nil && !foundAs(p, v, f.Report.Volume) {
+		return s, nil, nil
 	}
-	return s.apply(v, *f.Report.Volume)
+	return s, v, nil
+}
+
+// foundAs reports whether what was found at the name of a volume is one.
+func foundAs(p *store.Pool, v *store.Volume, it *ipc.Item) bool {
+	return it != nil && it.Name == v.Name && (it.Ignored == "" || linked(p.Type, v, *it))
+}
+
+// AsFound gives v who may do what with its file, and the times of that, as they were found.
+// While a job has a volume the entry does not follow, but these no job decides.
+func AsFound(p *store.Pool, v *store.Volume, f Finding) {
+	if f.Report != nil && foundAs(p, v, f.Report.Volume) && v.Identity != "" && sameVolume(p.Type, v.Identity, f.Report.Volume.Identity) {
+		v.Permissions, v.Times = permissionsIn(*f.Report.Volume), timesIn(*f.Report.Volume)
+	}
+}
+
+// inUse reports whether a pool is the one that a helper was asked about, and is in use still.
+func inUse(p, asked *store.Pool) bool {
+	return p.UUID == asked.UUID && p.Target.Path == asked.Target.Path && Readable(p)
 }
 
 // ReadSince reports whether a pool was read after then.

@@ -3,6 +3,7 @@ package helper
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -69,6 +70,40 @@ func TestHelperThatStaysEndsWhenItCannotReadAgain(t *testing.T) {
 	if code := d.exit(); code == record.ExitDone {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+// It looks at those volumes that it is asked for, as they are by then.
+func TestHelperThatStaysLooksAtWhatItIsAskedFor(t *testing.T) {
+	d, pool := newDaemon(t), filepath.Join(t.TempDir(), "pool")
+	must(t, os.Mkdir(pool, 0o755))
+	for _, name := range []string{"a", "b", "c"} {
+		must(t, os.WriteFile(filepath.Join(pool, name), nil, 0o600))
+	}
+	d.start("pool-look", "--type", "dir", "--target", pool)
+	d.begin(ipc.Go{Stay: true, Names: []string{"b", "none", "../b", "a"}})
+	looked := func(from int, want ...string) int {
+		t.Helper()
+		r, report, next := d.answered(from)
+		var got []string
+		for _, it := range report.Items {
+			if text := it.Name + " " + it.Mode; it.Error == nil {
+				got = append(got, text)
+			} else {
+				got = append(got, text+it.Error.Code)
+			}
+		}
+		if !r.Stays || !slices.Equal(got, want) {
+			t.Errorf("RESULT %+v of %q, want %q", r, got, want)
+		}
+		return next
+	}
+	next := looked(0, "b 0600", "none not_found", "../b invalid", "a 0600")
+	must(t, os.Chmod(filepath.Join(pool, "c"), 0o640))
+	must(t, os.Remove(filepath.Join(pool, "a")))
+	d.say(ipc.Again{Names: []string{"c", "a"}})
+	next = looked(next, "c 0640", "a not_found")
+	d.say(ipc.Again{})
+	looked(next)
 }
 
 func TestHelperThatStaysObeysASignal(t *testing.T) {

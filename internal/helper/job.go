@@ -62,13 +62,18 @@ func RunJob(dir ipc.JobDir, version string, t Task) error {
 		report := j.conduct(ctx, t)
 		crash.At(crash.Done)
 		stays := j.stay && t.Again != nil && report.Outcome == ipc.Succeeded && j.run.reopens()
-		if err := j.conclude(report, stays); err != nil || !stays || !j.askedAgain() {
+		if err := j.conclude(report, stays); err != nil || !stays {
 			return err
+		}
+		again, asked := j.askedAgain()
+		if !asked {
+			return nil
 		}
 		if t, err = t.Again(); err != nil {
 			return err
 		}
 		ctx = j.newRun(log)
+		j.run.Names = again.Names
 		j.run.confine = func(Task) error { return nil } // it is, and stays so
 	}
 }
@@ -82,16 +87,16 @@ func (j *jobMode) newRun(log hclog.Logger) context.Context {
 
 // askedAgain waits until the daemon asks for the task once more. It gives false when it
 // does not, or when a signal asks to stop.
-func (j *jobMode) askedAgain() bool {
+func (j *jobMode) askedAgain() (again ipc.Again, asked bool) {
 	for {
 		select {
 		case m, ok := <-j.orders:
-			if _, again := m.(ipc.Again); again || !ok {
-				return again
+			if again, asked = m.(ipc.Again); asked || !ok {
+				return again, asked
 			}
 		case s := <-j.signals:
 			if s == syscall.SIGTERM || s == syscall.SIGINT {
-				return false
+				return again, false
 			}
 		}
 	}
@@ -207,7 +212,7 @@ func (j *jobMode) untouched() error {
 
 // start applies what came with GO.
 func (j *jobMode) start(ctx context.Context, g ipc.Go) {
-	j.run.least, j.stay = g.Confinement, g.Stay
+	j.run.least, j.stay, j.run.Names = g.Confinement, g.Stay, g.Names
 	j.run.guard.most = cmp.Or(g.Fill, defaultFill)
 	j.run.throttle.setLimit(g.Limit)
 	if g.Paused {

@@ -71,6 +71,7 @@ type Run struct {
 	Windows  windows
 	Records  Records
 	log      hclog.Logger
+	Names    []string // what the daemon wants a task to look at that only looks
 	Report   ipc.Report
 	warned   sync.Mutex          // guards report.Warnings
 	Keep     bool                // an unfinished volume gets its name all the same

@@ -25,6 +25,9 @@ const (
 	maxLogText = 3072 // leaves room for the rest of a frame
 	maxPath    = 4096 // PATH_MAX, limits.h
 
+	maxNames = 3072 // of names in one order, with nameCost each; leaves room for the rest of a frame
+	nameCost = 3    // what a name takes in a frame beside its bytes
+
 	maxCapabilities = 64 // of a set
 	maxLacks        = 3  // with a text each they fit a frame
 	// maxWeight keeps the sum of all weights finite; weights may be bytes.
@@ -128,7 +131,7 @@ func (g Go) check() error {
 	if g.Fill < 0 || g.Fill > 100 {
 		return fmt.Errorf("fill %d", g.Fill)
 	}
-	return cmp.Or(notNegative("proto", int64(g.Proto)), notNegative("limit", g.Limit))
+	return cmp.Or(notNegative("proto", int64(g.Proto)), notNegative("limit", g.Limit), checkNames(g.Names))
 }
 
 func (Cancel) check() error { return nil }
@@ -138,10 +141,33 @@ func (Resync) check() error { return nil }
 
 func (WindowCall) check() error { return nil }
 func (Fence) check() error      { return nil }
-func (Again) check() error      { return nil }
 
+func (a Again) check() error     { return checkNames(a.Names) }
 func (l Limit) check() error     { return notNegative("rate", l.Rate) }
 func (w WindowAck) check() error { return notNegative("id", w.ID) }
+
+// FitNames is how many of the first of names fit into one order.
+func FitNames(names []string) int {
+	size := 0
+	for i, name := range names {
+		if size += len(name) + nameCost; size > maxNames {
+			return i
+		}
+	}
+	return len(names)
+}
+
+func checkNames(names []string) error {
+	if n := FitNames(names); n < len(names) {
+		return fmt.Errorf("%d names, of which %d fit", len(names), n)
+	}
+	for _, name := range names {
+		if err := checkUTF8("names", name, maxPath); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (o Outcome) check() error {
 	if o != Succeeded && o != Failed && o != Canceled {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -203,7 +204,7 @@ func TestGoOfADaemonThatDiedAtOnceStillCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	daemon.Close()
-	if m, err := next(t, helper); err != nil || m != (Go{Limit: 7}) {
+	if m, err := next(t, helper); err != nil || !reflect.DeepEqual(m, Go{Limit: 7}) {
 		t.Errorf("helper saw %+v, %v", m, err)
 	}
 }

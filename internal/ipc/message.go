@@ -207,6 +207,8 @@ type Go struct {
 	// exit, but says so with its result. It ends with the daemon's end of control.
 	Stay bool `msgpack:"stay"`
 	Fill int  `msgpack:"fill"` // how full it makes what thin volumes share, percent; 0: as it likes
+	// Names are what a task that only looks is to look at, beside what its command line says.
+	Names []string `msgpack:"names"`
 }
 
 // Cancel asks the helper to stop, undo and end.
@@ -238,7 +240,9 @@ type Fence struct{}
 
 // Again asks a helper that stays to do its task once more, from the beginning. What it has
 // saved is replaced.
-type Again struct{}
+type Again struct {
+	Names []string `msgpack:"names"` // what it is to look at now, as with GO
+}
 
 // Resync asks the helper to send the last HELLO, PLAN, PHASE, CHECKPOINT,
 // STATE, CONFINED, WINDOW, PROGRESS, every WARN and RESULT again, as far as there are any.

@@ -2,21 +2,25 @@ package operation
 
 import "storaged/internal/record"
 
-// Look is a question: what a volume is now. It is no kind of job: nothing is
-// recorded of it.
-type Look struct{ Volume }
+// PoolLook is a question: what some volumes of a pool are now. It is no kind of job: nothing
+// is recorded of it.
+type PoolLook struct {
+	Volume
+	Names []string // of the volumes; the daemon names them when the helper runs, and others later
+}
 
-// NewLook gives one with the defaults of its task.
-func NewLook() *Look { return &Look{Volume{Type: defaultType}} }
+// NewPoolLook gives one with the defaults of its task.
+func NewPoolLook() *PoolLook { return &PoolLook{Volume: Volume{Type: defaultType}} }
 
-// Task is look.
-func (o *Look) Task() Task {
+// Task is pool-look.
+func (o *PoolLook) Task() Task {
 	return Task{
-		Name:        "look",
-		Usage:       "tell what a volume is",
-		Description: "The volume is not locked; others may be changing it.",
-		Example:     "--target vm1.raw -o json",
-		Flags:       o.Volume.flags("target"),
+		Name:        "pool-look",
+		Usage:       "tell what volumes of a pool are",
+		Description: "The volumes are not locked; others may be changing them.",
+		Example:     "--type dir --target /var/lib/images --volume vm1.raw -o json",
+		Flags: append(o.Volume.pool(), identity("pool-id", &o.PoolID),
+			Flag{Name: "volume", Usage: "look at the volume of this `NAME`; may be repeated", value: (*list)(&o.Names)}),
 	}
 }
 

@@ -270,8 +270,8 @@ func (f *frontEnd) volumes() {
 	}
 	f.do("Start", "p", "", &operation.PoolRefreshRequest{})
 	f.ask("Freshen", "p")
-	f.ask("Recent", "p")
 	f.do("Start", "p", "", &operation.CreateRequest{Name: "v", Capacity: mib})
+	f.ask("VolumeNow", "p", "v")
 	f.do("Start", "p", "found", &operation.CloneRequest{Name: "copy", Reflink: "never"})
 	f.do("Start", "p", "copy", &operation.MoveRequest{Name: "moved"})
 	f.do("Start", "p", "moved", &operation.ResizeRequest{Capacity: 9 * mib})
@@ -458,6 +458,9 @@ func (f *frontEnd) many() {
 func (f *frontEnd) host() {
 	f.t.Helper()
 	f.ask("Answer")
+	if all := get[[]record.Notice](f, "EndedSince", time.Time{}); len(all) == 0 {
+		f.t.Error("no job has ended")
+	}
 	f.ask("Metrics")
 	f.ask("Count")
 	if v := get[contract.Version](f, "Version"); v.Version != "test" {

@@ -3,50 +3,96 @@ package service
 import (
 	"context"
 	"errors"
-
-	"github.com/google/uuid"
+	"time"
 
 	"storaged/internal/catalog"
-	"storaged/internal/operation"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
 
+// soon is how long somebody waits for a volume to be looked at who can be shown what is
+// known of it: longer than it takes on a busy disk, or a host that is starved of processors,
+// for who is shown what was may give a clone to everybody. A pool that hangs keeps nobody
+// waiting for so long but the first.
+const soon = 10 * time.Second
+
+// VolumeNow is Volume, of the volume as it is now: it is looked at after this was called,
+// for guests write to it, and other programs change who may. Of a pool that cannot be
+// looked at, or takes long, it is what was known before.
+func (s *Service) VolumeNow(ctx context.Context, pool, volume string) (record.Volume, error) {
+	p, v, err := s.known(pool, volume)
+	if err != nil {
+		return record.Volume{}, err
+	}
+	var f catalog.Finding
+	if catalog.Readable(p) && !s.sights.mute(p.UUID) {
+		f, err = s.lookSoon(ctx, p, v)
+	}
+	if err != nil {
+		s.log.Debug("a volume could not be looked at for who is to be shown it", "volume", record.Quoted(p.Name, v.Name), "error", err)
+	}
+	return s.shown(pool, volume, f)
+}
+
+// lookSoon looks at a volume, as long as somebody waits for that who can do without.
+func (s *Service) lookSoon(ctx context.Context, p *store.Pool, v *store.Volume) (catalog.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	f, err := s.await(ctx, s.sighted(p, v.Name))
+	if err == nil {
+		err = s.learn(p, v, f)
+	}
+	return f, err
+}
+
 // lookAfter has a query helper look at one volume, and lets the catalog follow
 // what it finds.
 func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {
-	f, err := s.lookAt(ctx, v.Pool, v.Name)
+	p, f, err := s.lookAt(ctx, v.Pool, v.Name)
 	if err != nil {
 		return err
 	}
-	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplyVolume(tx, v, f) })
+	return s.learn(p, v, f)
 }
 
 // lookAt has a query helper look at a volume; no report is that there is none.
-func (s *Service) lookAt(ctx context.Context, pool, volume string) (f catalog.Finding, err error) {
+func (s *Service) lookAt(ctx context.Context, pool, volume string) (p *store.Pool, f catalog.Finding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
-	var p *store.Pool
 	err = s.store.View(func(tx *store.Tx) (err error) {
 		p, err = catalog.ActivePool(tx, pool)
 		return err
 	})
 	if err != nil {
-		return f, err
+		return nil, f, err
 	}
-	at := catalog.OnVolume(p, volume)
-	at.PoolID = p.Identity
-	// Under a key of its own: what was so a moment ago is no answer.
-	f.Report, f.Began, err = s.jobs.Query(ctx, "volume "+uuid.NewString(), (&operation.Look{Volume: at}).Task().Argv())
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return f, slowPool(p.Name)
-	case err == nil || !errors.As(err, &f.Err):
-		return f, err
-	case f.Err.Code == record.NotFound && f.Err.Path == at.Path:
-		return catalog.Finding{Began: f.Began}, nil
+	if f, err = s.await(ctx, s.sighted(p, volume)); errors.Is(err, context.DeadlineExceeded) {
+		err = slowPool(p.Name)
 	}
-	return f, errors.Join(s.noteAbsence(&p.Pool, f), f.Err)
+	return p, f, err
+}
+
+// await waits for a volume to have been looked at.
+func (s *Service) await(ctx context.Context, one *sight) (catalog.Finding, error) {
+	select {
+	case <-one.done:
+		return one.found, one.err
+	case <-ctx.Done():
+		return catalog.Finding{}, ctx.Err()
+	}
+}
+
+// learn lets the catalog follow what was found of a volume, if that is news.
+func (s *Service) learn(p *store.Pool, v *store.Volume, f catalog.Finding) error {
+	var news bool
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		news, err = s.catalog.VolumeNews(tx, p, v, f)
+		return err
+	})
+	if err != nil || !news {
+		return err
+	}
+	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplyVolume(tx, p, v, f) })
 }
 
 // noteAbsence shows a pool as unreachable if a query says that it is.

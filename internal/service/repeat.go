@@ -49,7 +49,7 @@ func (s *Service) surelyGone(ctx context.Context, q submission, failure error) e
 	if err != nil {
 		return err
 	}
-	f, err := s.lookAt(ctx, p.Name, q.volume)
+	_, f, err := s.lookAt(ctx, p.Name, q.volume)
 	if err == nil && f.Report != nil {
 		return failure
 	}

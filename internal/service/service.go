@@ -41,7 +41,7 @@ type Service struct {
 	settings atomic.Pointer[Settings] // as last read; of what can change while the daemon runs, these count
 
 	looks    looks
-	readings readings
+	sights   sights
 	secretly sync.Mutex // held while a secret is set or deleted, from the look who needs it on
 	labeling sync.Mutex // held from the reading of a job's labels to their writing
 

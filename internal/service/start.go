@@ -139,7 +139,7 @@ func (s *Service) GrantNothing() { s.jobs.GrantNothing() }
 func (s *Service) Stop(ctx context.Context) error {
 	s.catalog.StopSeeking()
 	err := s.jobs.Stop(ctx)
-	s.readings.all.Wait()
+	s.sights.all.Wait()
 	return err
 }
 

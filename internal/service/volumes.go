@@ -112,12 +112,18 @@ func (s *Service) grow(vols []record.Volume) {
 
 // Volume gives one entry of the catalog with what stands on it, and what it stands on.
 func (s *Service) Volume(_ context.Context, pool, volume string) (record.Volume, error) {
+	return s.shown(pool, volume, catalog.Finding{})
+}
+
+// shown is Volume, of one that was just looked at, or not.
+func (s *Service) shown(pool, volume string, f catalog.Finding) (record.Volume, error) {
 	one := make([]record.Volume, 1)
 	err := s.store.View(func(tx *store.Tx) error {
 		p, v, err := known(tx, pool, volume)
 		if err != nil {
 			return err
 		}
+		catalog.AsFound(p, v, f)
 		family, err := s.catalog.Family(tx)
 		if err != nil {
 			return err
@@ -207,6 +213,15 @@ func unchanging(tx *store.Tx, v *store.Volume) error {
 }
 
 // known gives what the catalog has of a volume, and its pool by name or uuid.
+func (s *Service) known(pool, volume string) (p *store.Pool, v *store.Volume, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		p, v, err = known(tx, pool, volume)
+		return err
+	})
+	return p, v, err
+}
+
+// known is that of a view.
 func known(tx *store.Tx, pool, volume string) (*store.Pool, *store.Volume, error) {
 	p, err := catalog.Pool(tx, pool)
 	if err != nil {

@@ -401,7 +401,8 @@ func (f *fake) query() {
 	f.Finish(ipc.Summary{Outcome: ipc.Succeeded, Bytes: 42}, 0)
 }
 
-// queries answers one query after the other with how many it has answered. Argument 0 is a
+// queries answers one query after the other with how many it has answered, and what it was
+// to look at. Argument 0 is a
 // directory that it leaves a file in, 1 what it does when it is asked for the second time:
 // "die", "fail", "lie", "hang", or else it answers.
 func (f *fake) queries() {
@@ -411,7 +412,7 @@ func (f *fake) queries() {
 		if n == 2 {
 			f.spoilt(f.Args[1])
 		}
-		f.Answer(ipc.Summary{Outcome: ipc.Succeeded, Bytes: n})
+		f.Answer(ipc.Summary{Outcome: ipc.Succeeded, Bytes: n, Warnings: f.Names})
 	}
 }
 

@@ -27,6 +27,7 @@ type query struct {
 	done      chan struct{}
 	abandoned chan struct{} // closed by the last who waited, when it gave up first
 	waiting   int           // guarded by queries.mu
+	names     []string      // of what is to be looked at
 	began     time.Time
 	exact     bool // for who wants none begun before some time; who names no time does not get its answer later
 	report    *ipc.Report
@@ -35,6 +36,14 @@ type query struct {
 }
 
 func (qs *queries) wait() { qs.all.Wait() }
+
+// question is what a query is to answer.
+type question struct {
+	key   string
+	argv  []string  // of the helper
+	names []string  // of what is to be looked at; nil: whatever the command line says
+	since time.Time // when the helper must have been started at the earliest
+}
 
 // Query runs a helper that only looks, without a record. There is at most one at work
 // per key at a time, which answers everyone who asks meanwhile and, unless it
@@ -51,16 +60,22 @@ func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (repo
 // One that was started before is waited for, since there is at most one.
 func (s *Supervisor) QuerySince(ctx context.Context, key string, argv []string, since time.Time) (report *ipc.Report, began time.Time, err error) {
 	for began.Before(since) || began.IsZero() {
-		if report, began, err = s.await(ctx, key, argv, since); began.IsZero() || ctx.Err() != nil {
+		if report, began, err = s.await(ctx, question{key: key, argv: argv, since: since}); began.IsZero() || ctx.Err() != nil {
 			break
 		}
 	}
 	return report, began, err
 }
 
+// QueryNames is Query of a task that looks at what it is given the names of, and tells of
+// each in their order. It begins now, and nobody else gets its answer.
+func (s *Supervisor) QueryNames(ctx context.Context, key string, argv, names []string) (report *ipc.Report, began time.Time, err error) {
+	return s.await(ctx, question{key: key, argv: argv, names: names})
+}
+
 // await joins a query and waits for its end.
-func (s *Supervisor) await(ctx context.Context, key string, argv []string, since time.Time) (report *ipc.Report, began time.Time, err error) {
-	q, err := s.joinQuery(key, argv, since)
+func (s *Supervisor) await(ctx context.Context, a question) (report *ipc.Report, began time.Time, err error) {
+	q, err := s.joinQuery(a)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -77,7 +92,7 @@ func (s *Supervisor) await(ctx context.Context, key string, argv []string, since
 	}
 }
 
-func (s *Supervisor) joinQuery(key string, argv []string, since time.Time) (*query, error) {
+func (s *Supervisor) joinQuery(a question) (*query, error) {
 	s.queries.mu.Lock()
 	defer s.queries.mu.Unlock()
 	s.mu.Lock()
@@ -85,20 +100,22 @@ func (s *Supervisor) joinQuery(key string, argv []string, since time.Time) (*que
 	if !s.started {
 		return nil, record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
 	}
-	if q := s.queries.running[key]; q != nil && !q.over(s.times.QueryReuse, since) {
+	if q := s.queries.running[a.key]; q != nil && !q.over(s.times.QueryReuse, a.since) {
 		q.waiting++
 		return q, nil
 	}
-	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, began: time.Now(), exact: !since.IsZero()}
-	s.queries.running[key] = q
-	if w := s.queries.staying[key]; w != nil && slices.Equal(w.argv, argv) {
-		delete(s.queries.staying, key)
+	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, names: a.names, began: time.Now(), exact: !a.since.IsZero()}
+	if a.names == nil { // else it is nobody else's
+		s.queries.running[a.key] = q
+	}
+	if w := s.queries.staying[a.key]; w != nil && slices.Equal(w.argv, a.argv) {
+		delete(s.queries.staying, a.key)
 		w.next <- q // has room for one
 		return q, nil
 	}
 	s.queries.all.Go(func() {
 		for next := q; next != nil; {
-			next = s.ask(next, key, argv)
+			next = s.ask(next, a.key, a.argv)
 		}
 	})
 	return q, nil
@@ -303,7 +320,7 @@ func (w *asking) leave() {
 func (w *asking) again(q *query) {
 	w.q = q
 	w.alarm.Stop()
-	if err := w.h.send(ipc.Again{}); err != nil {
+	if err := w.h.send(ipc.Again{Names: q.names}); err != nil {
 		w.kill() // another will answer
 	}
 }
@@ -360,7 +377,7 @@ func (w *asking) frame(f ipc.Frame) {
 		w.alarm.Stop()
 		proto, err := m.Agree(w.s.speaks)
 		if err == nil {
-			err = w.h.send(ipc.Go{Proto: proto, Stay: true})
+			err = w.h.send(ipc.Go{Proto: proto, Stay: true, Names: w.q.names})
 		}
 		if err != nil {
 			w.end.fault = record.Errorf(record.Internal, "cannot let the helper begin: %v", err)

@@ -3,7 +3,9 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -170,6 +172,30 @@ func TestHelperThatStaysAnswersTheNextQuery(t *testing.T) {
 	for _, pid := range helpertest.Processes(r.cfg.RuntimeDir) {
 		t.Errorf("process %d is left", pid)
 	}
+}
+
+// What is to be looked at goes to the helper that stays as to a new one, and who asks for
+// something else gets no answer to that.
+func TestQueryIsAnsweredForTheNamesThatItHas(t *testing.T) {
+	seen := t.TempDir()
+	r := newRig(t, func(tt *Times) { tt.QueryStay = time.Hour })
+	ask := func(names ...string) {
+		t.Helper()
+		report, began, err := r.sup.QueryNames(r.ctx(), "k", fakeHelper("queries", seen, "answer"), names)
+		if err != nil || !slices.Equal(report.Warnings, names) || began.IsZero() {
+			t.Errorf("looked at %q: %q, %v", names, report.Warnings, err)
+		}
+	}
+	ask("a", "b")
+	ask("c")
+	if n := runs(t, seen); n != 1 {
+		t.Errorf("%d helpers ran", n)
+	}
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() { ask(fmt.Sprint("v", i)) })
+	}
+	all.Wait()
 }
 
 // Whatever keeps a helper from answering once more, another answers.

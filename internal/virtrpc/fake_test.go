@@ -195,7 +195,9 @@ func (f *fake) DefinePool(context.Context, contract.Submit, contract.PoolDefine,
 	return f.pools[0], contract.Started{}, nil
 }
 
-func (f *fake) Recent(context.Context, string) error { return nil }
+func (f *fake) VolumeNow(ctx context.Context, pool, volume string) (record.Volume, error) {
+	return f.Volume(ctx, pool, volume)
+}
 
 func (f *fake) ReplacePool(context.Context, contract.Submit, string, contract.PoolDefine) (record.Pool, error) {
 	return f.pools[0], nil

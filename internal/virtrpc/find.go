@@ -1,6 +1,8 @@
 package virtrpc
 
 import (
+	"context"
+
 	"github.com/google/uuid"
 
 	"storaged/internal/record"
@@ -57,28 +59,39 @@ func active(p record.Pool) bool {
 }
 
 // vol gives the volume that a client names.
-func (c *call) vol(v wire.Vol) (record.Volume, error) {
+func (c *call) vol(v wire.Vol) (record.Volume, error) { return c.volBy(v, c.svc.Volume) }
+
+// volNow is vol, of the volume as it is now: others may have written to it. While a helper
+// looks at it, other calls of the client are worked on.
+func (c *call) volNow(v wire.Vol) (record.Volume, error) {
+	return c.volBy(v, func(ctx context.Context, pool, volume string) (record.Volume, error) {
+		c.rest()
+		defer c.resume()
+		return c.svc.VolumeNow(ctx, pool, volume)
+	})
+}
+
+// finding is how the service finds a volume.
+type finding func(ctx context.Context, pool, volume string) (record.Volume, error)
+
+func (c *call) volBy(v wire.Vol, find finding) (record.Volume, error) {
 	p, err := c.poolNamed(v.Pool)
 	if err != nil {
 		return record.Volume{}, err
 	}
-	return c.volumeOf(p, v.Name)
-}
-
-// volNow is vol, of the volume as it is now: others may have written to it.
-func (c *call) volNow(v wire.Vol) (record.Volume, error) {
-	if err := c.svc.Recent(c.ctx(), v.Pool); err != nil && record.CodeOf(err) != record.NotFound {
-		return record.Volume{}, err
-	}
-	return c.vol(v)
+	return c.volumeBy(p, v.Name, find)
 }
 
 // volumeOf gives a volume of a pool that must be in use.
 func (c *call) volumeOf(p record.Pool, name string) (record.Volume, error) {
+	return c.volumeBy(p, name, c.svc.Volume)
+}
+
+func (c *call) volumeBy(p record.Pool, name string, find finding) (record.Volume, error) {
 	if err := mustBeActive(p); err != nil {
 		return record.Volume{}, err
 	}
-	found, err := c.svc.Volume(c.ctx(), p.Name, name)
+	found, err := find(c.ctx(), p.Name, name)
 	if record.CodeOf(err) == record.NotFound {
 		return found, wire.Failf(wire.FromStorage, wire.NoStorageVol, "no storage vol with matching name '%s'", name)
 	}

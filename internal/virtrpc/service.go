@@ -29,10 +29,8 @@ type Service interface {
 
 	Volumes(ctx context.Context, f contract.VolumeFilter) ([]record.Volume, error)
 	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
-
-	// Recent has Volume tell what the volumes of a pool are now, as far as that is known
-	// within a moment.
-	Recent(ctx context.Context, pool string) error
+	// VolumeNow is Volume, of the volume as it is now where its pool answers.
+	VolumeNow(ctx context.Context, pool, volume string) (record.Volume, error)
 
 	// Start starts a job, or says that none is needed: what is asked for is done to the
 	// pool, or to the volume where one is named. A request for a new volume names that

@@ -52,6 +52,17 @@ func volume(o Tasked, flag string, v operation.Volume) (helper.Location, error) 
 	return at, err
 }
 
+// checkName refuses what is neither the name of a volume nor that of a snapshot's file.
+func checkName(b backends.Backend, name string) error {
+	if _, _, snapshot := record.ParseSnapshot(name); snapshot {
+		return nil
+	}
+	if err := b.CheckName(name); err != nil {
+		return record.Errorf(record.Invalid, "%s", err)
+	}
+	return nil
+}
+
 // ends finds the volume of --source and that of --target.
 func ends(o Tasked, source operation.Volume, target operation.Target) (from, to helper.Location, err error) {
 	if from, err = volume(o, "source", source); err == nil {
@@ -103,10 +114,8 @@ func locate(v operation.Volume) (helper.Location, error) {
 		return helper.Location{}, record.Errorf(record.Invalid, "%q is no path of a volume: it ends with a slash", v.Path)
 	}
 	target, name := backend.Parse(v.Path)
-	if _, _, snapshot := record.ParseSnapshot(name); !snapshot {
-		if err := backend.CheckName(name); err != nil {
-			return helper.Location{}, record.Errorf(record.Invalid, "%s", err)
-		}
+	if err := checkName(backend, name); err != nil {
+		return helper.Location{}, err
 	}
 	target, err = absolute(target)
 	if err == nil && target == "/" {

@@ -48,6 +48,7 @@ type Helper struct {
 	Signals chan os.Signal
 	Limit   int64
 	Paused  bool
+	Names   []string // that it is to look at
 
 	fifo    *os.File
 	out     *ipc.Sender
@@ -121,7 +122,7 @@ func (h *Helper) Begin() {
 	h.Hello()
 	for m := range h.Orders {
 		if g, ok := m.(ipc.Go); ok {
-			h.Limit, h.Paused = g.Limit, g.Paused
+			h.Limit, h.Paused, h.Names = g.Limit, g.Paused, g.Names
 			h.State(ipc.ActivityRunning)
 			if h.Paused {
 				h.State(ipc.ActivityPaused)
@@ -171,7 +172,8 @@ func (h *Helper) Answer(r ipc.Summary) {
 	Check(err)
 	h.Say(ipc.Result{Outcome: r.Outcome, Digest: digest, Stays: true})
 	for m := range h.Orders {
-		if _, again := m.(ipc.Again); again {
+		if again, ok := m.(ipc.Again); ok {
+			h.Names = again.Names
 			return
 		}
 	}
