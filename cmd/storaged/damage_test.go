@@ -1,7 +1,12 @@
 package main_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,4 +215,65 @@ func fillUp(t *testing.T, dir string) string {
 		}
 	}
 	return path
+}
+
+// figures is what Prometheus is told.
+func (h *host) figures() string {
+	h.t.Helper()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", h.sock)
+	}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	got := must((&http.Client{Transport: transport}).Get("http://storaged/metrics"))(h.t)
+	defer got.Body.Close()
+	text := string(must(io.ReadAll(got.Body))(h.t))
+	if got.StatusCode != http.StatusOK {
+		h.t.Errorf("figures: %s\n%s", got.Status, text)
+	}
+	return text
+}
+
+// changes puts other bytes of the same length in the place of some in the database, behind
+// the back of the daemon.
+func (h *host) changes(from, to string) {
+	h.t.Helper()
+	b := must(os.ReadFile(h.database()))(h.t)
+	f := must(os.OpenFile(h.database(), os.O_WRONLY, 0))(h.t)
+	defer f.Close()
+	n := 0
+	for at := 0; ; n++ {
+		i := bytes.Index(b[at:], []byte(from))
+		if i < 0 {
+			break
+		}
+		must(f.WriteAt([]byte(to), int64(at+i)))(h.t)
+		at += i + len(from)
+	}
+	if n == 0 {
+		h.t.Fatalf("%q is not in the database", from)
+	}
+}
+
+// A record that is damaged takes no others from those who watch, and is counted.
+func TestFiguresLeaveOutWhatIsDamaged(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("a", mib)
+	h.sparse("b", mib)
+	const mark, damaged = "the mark of a record", "the mark of a wreck."
+	h.describe("a", mark)
+	tells := func(lines ...string) {
+		t.Helper()
+		got := h.figures()
+		for _, line := range lines {
+			if !strings.Contains(got, "\n"+line+"\n") {
+				t.Errorf("there is no line %q", line)
+			}
+		}
+	}
+	tells(`storaged_volumes{pool="pool",state="ready"} 2`, `storaged_damaged_records{of="volume"} 0`, `storaged_damaged_records{of="pool"} 0`)
+	h.changes(mark, damaged)
+	tells(`storaged_volumes{pool="pool",state="ready"} 1`, `storaged_damaged_records{of="volume"} 1`, `storaged_pool_state{pool="pool",state="active"} 1`)
+	h.changes(damaged, mark)
+	tells(`storaged_volumes{pool="pool",state="ready"} 2`, `storaged_damaged_records{of="volume"} 0`)
 }

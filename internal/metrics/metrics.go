@@ -24,13 +24,12 @@ import (
 type Source struct {
 	Version   string
 	Live      func() map[supervisor.Tally]supervisor.Census
-	Pools     func() ([]record.Pool, error)                         // as the catalog knows them: nothing is read
-	Volumes   func() (map[string]map[record.VolumeState]int, error) // how many there are, by pool; likewise
-	Writable  func() bool                                           // the records can be written
-	Warnings  func() int                                            // that the daemon's status has
-	Updates   func() int64                                          // transactions of the store made durable
-	Dropped   func() int64                                          // events that slow readers did not get
-	LinesLost func() int64                                          // lines of the log that could not be written
+	Catalog   func() (Catalog, error) // as it is: nothing is read of a pool
+	Writable  func() bool             // the records can be written
+	Warnings  func() int              // that the daemon's status has
+	Updates   func() int64            // transactions of the store made durable
+	Dropped   func() int64            // events that slow readers did not get
+	LinesLost func() int64            // lines of the log that could not be written
 }
 
 // Metrics is the registry of one daemon. Its methods may be called
@@ -95,7 +94,7 @@ func New(src Source) *Metrics {
 		}, []string{"percent"}),
 	}
 	m.registry.MustRegister(m.ended, m.queued, m.duration, m.lockWaits, m.crashes, m.bytes, m.cancelSent, m.stopped, m.errors,
-		live{src.Live}, pools{src.Pools}, volumes{src.Volumes}, build(src.Version),
+		live{src.Live}, catalog{src.Catalog}, build(src.Version),
 		figure("storaged_state_writable", "1 if the records can be written, and 0 if not: then new jobs are refused.", func() float64 { return one(src.Writable()) }),
 		figure("storaged_warnings", "Troubles with the daemon itself and what it has recorded, which storagedctl status names.", func() float64 { return float64(src.Warnings()) }),
 		total("storaged_store_updates_total", "Transactions of the records made durable.", src.Updates),

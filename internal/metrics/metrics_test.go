@@ -34,14 +34,13 @@ func source() metrics.Source {
 				{Kind: record.VolumeClone, State: record.Canceling}: {Jobs: 1, Stuck: 1},
 			}
 		},
-		Pools: func() ([]record.Pool, error) {
-			return []record.Pool{
+		Catalog: func() (metrics.Catalog, error) {
+			pools := []record.Pool{
 				{Name: "images", State: record.PoolActive, Capacity: 1000, Allocation: 300, Available: 700, Reserved: 50, Provisioned: 2000, Observed: ptr(time.Unix(1700000000, 0)), ThinPools: []record.ThinPool{{Name: "tp", Capacity: 400, Allocation: 100, MetadataCapacity: 40, MetadataAllocation: 30}}},
 				{Name: "new", State: record.PoolInactive},
-			}, nil
-		},
-		Volumes: func() (map[string]map[record.VolumeState]int, error) {
-			return map[string]map[record.VolumeState]int{"images": {record.VolumeReady: 12, record.VolumeIncomplete: 1}, "new": {}}, nil
+			}
+			volumes := map[string]map[record.VolumeState]int{"images": {record.VolumeReady: 12, record.VolumeIncomplete: 1}, "new": {}}
+			return metrics.Catalog{Pools: pools, Volumes: volumes, Damaged: map[string]int{"pool": 0, "volume": 2}}, nil
 		},
 		Writable:  func() bool { return true },
 		Warnings:  func() int { return 5 },
@@ -160,16 +159,9 @@ func TestPoolsHaveGauges(t *testing.T) {
 		t.Log(got)
 	}
 	broken := source()
-	broken.Pools = func() ([]record.Pool, error) { return nil, errors.New("the database is closed") }
+	broken.Catalog = func() (metrics.Catalog, error) { return metrics.Catalog{}, errors.New("the database is closed") }
 	if _, err := metrics.New(broken).Text(); err == nil {
-		t.Error("pools that cannot be listed are as if there were none")
-	}
-	broken = source()
-	broken.Volumes = func() (map[string]map[record.VolumeState]int, error) {
-		return nil, errors.New("the database is closed")
-	}
-	if _, err := metrics.New(broken).Text(); err == nil {
-		t.Error("volumes that cannot be counted are as if there were none")
+		t.Error("pools and volumes that cannot be listed are as if there were none")
 	}
 }
 

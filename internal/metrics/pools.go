@@ -6,9 +6,16 @@ import (
 	"storaged/internal/record"
 )
 
-// pools collects the pools when it is asked.
-type pools struct {
-	list func() ([]record.Pool, error)
+// Catalog is what is known of pools and volumes.
+type Catalog struct {
+	Pools   []record.Pool
+	Volumes map[string]map[record.VolumeState]int // how many there are, by pool
+	Damaged map[string]int                        // how many records cannot be read and are left out, by what they are of
+}
+
+// catalog collects it when it is asked.
+type catalog struct {
+	read func() (Catalog, error)
 }
 
 // The figures of a pool are those that were read last. A pool that was never read
@@ -27,6 +34,8 @@ var (
 	thinMetaCapacity = poolFigure("thin_metadata_capacity_bytes", "Bytes that a thin pool has for its metadata, as last read.", "thin_pool")
 	thinMetaTaken    = poolFigure("thin_metadata_allocation_bytes", "Bytes of a thin pool's metadata that are taken, as last read.", "thin_pool")
 
+	damagedRecords = prometheus.NewDesc("storaged_damaged_records", "Records of the database that cannot be read, and of which the other figures say nothing, by what they are of (pool, volume).", []string{"of"}, nil)
+
 	poolVolumes = prometheus.NewDesc("storaged_volumes", "Volumes of a pool, by state (ready, building, incomplete).", []string{"pool", "state"}, nil)
 )
 
@@ -35,22 +44,35 @@ func poolFigure(name, help string, more ...string) *prometheus.Desc {
 }
 
 // Describe is prometheus.Collector's.
-func (p pools) Describe(out chan<- *prometheus.Desc) {
+func (c catalog) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		poolState, poolCapacity, poolAllocation, poolAvailable, poolReserved, poolProvided, poolObserved,
-		thinCapacity, thinAllocation, thinMetaCapacity, thinMetaTaken,
+		thinCapacity, thinAllocation, thinMetaCapacity, thinMetaTaken, poolVolumes, damagedRecords,
 	} {
 		out <- d
 	}
 }
 
 // Collect is prometheus.Collector's.
-func (p pools) Collect(out chan<- prometheus.Metric) {
-	all, err := p.list()
+func (c catalog) Collect(out chan<- prometheus.Metric) {
+	known, err := c.read()
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(poolState, err)
 		return
 	}
+	for of, n := range known.Damaged {
+		gauge(out, damagedRecords, float64(n), of)
+	}
+	for pool, states := range known.Volumes {
+		for _, state := range record.VolumeStates() {
+			gauge(out, poolVolumes, float64(states[state]), pool, string(state))
+		}
+	}
+	pools(out, known.Pools)
+}
+
+// pools tells of the pools.
+func pools(out chan<- prometheus.Metric, all []record.Pool) {
 	for _, pool := range all {
 		for _, state := range record.PoolStates() {
 			gauge(out, poolState, one(pool.State == state), pool.Name, string(state))
@@ -75,28 +97,6 @@ func thin(out chan<- prometheus.Metric, pool record.Pool) {
 		gauge(out, thinAllocation, float64(t.Allocation), pool.Name, t.Name)
 		gauge(out, thinMetaCapacity, float64(t.MetadataCapacity), pool.Name, t.Name)
 		gauge(out, thinMetaTaken, float64(t.MetadataAllocation), pool.Name, t.Name)
-	}
-}
-
-// volumes collects how many volumes there are when it is asked.
-type volumes struct {
-	count func() (map[string]map[record.VolumeState]int, error)
-}
-
-// Describe is prometheus.Collector's.
-func (v volumes) Describe(out chan<- *prometheus.Desc) { out <- poolVolumes }
-
-// Collect is prometheus.Collector's.
-func (v volumes) Collect(out chan<- prometheus.Metric) {
-	all, err := v.count()
-	if err != nil {
-		out <- prometheus.NewInvalidMetric(poolVolumes, err)
-		return
-	}
-	for pool, states := range all {
-		for _, state := range record.VolumeStates() {
-			gauge(out, poolVolumes, float64(states[state]), pool, string(state))
-		}
 	}
 }
 

@@ -55,7 +55,7 @@ func TestTroublesAreToldOnce(t *testing.T) {
 func TestIncompleteVolumesAndDeathsAreTold(t *testing.T) {
 	s, st, _ := knowing(t, "this", &store.Pool{Pool: record.Pool{Name: "p", UUID: "u", Type: "dir", State: record.PoolActive}})
 	h, take := logged()
-	e := ends{metrics.New(metrics.Source{Pools: func() ([]record.Pool, error) { return s.Pools(t.Context()) }}), h, st}
+	e := ends{metrics.New(metrics.Source{Catalog: s.census}), h, st}
 	number := int64(7)
 	err := st.Update(func(tx *store.Tx) error {
 		return tx.PutVolume(&store.Volume{Volume: record.Volume{Pool: "p", Name: "v", Path: "/p/v", Key: "/p/v", State: record.VolumeIncomplete, Job: &number}})

@@ -73,8 +73,7 @@ func New(setup Setup, st *store.Store) (*Service, error) {
 	s.metrics = metrics.New(metrics.Source{
 		Version: c.Version,
 		Live:    func() map[supervisor.Tally]supervisor.Census { return s.jobs.Census() },
-		Pools:   func() ([]record.Pool, error) { return s.Pools(context.Background()) }, Volumes: s.census,
-		Writable: func() bool { return st.Trouble() == nil }, Warnings: func() int { return len(s.warnings()) },
+		Catalog: s.census, Writable: func() bool { return st.Trouble() == nil }, Warnings: func() int { return len(s.warnings()) },
 		Updates: st.Commits, Dropped: hub.Dropped, LinesLost: setup.Lost,
 	})
 	s.jobs = supervisor.New(supervisor.Config{

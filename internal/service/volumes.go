@@ -8,16 +8,23 @@ import (
 	"strconv"
 
 	"storaged/internal/catalog"
+	"storaged/internal/metrics"
 	"storaged/internal/record"
 	"storaged/internal/service/contract"
 	"storaged/internal/store"
 )
 
-// census counts the volumes of every pool by their states.
-func (s *Service) census() (all map[string]map[record.VolumeState]int, err error) {
-	err = s.store.View(func(tx *store.Tx) (err error) {
-		all, err = tx.VolumeStates()
-		return err
+// census is what the catalog has of pools and volumes, without those whose records are
+// damaged: who watches the others is to go on doing so.
+func (s *Service) census() (all metrics.Catalog, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		pools, damagedPools := tx.SoundPools()
+		for _, p := range pools {
+			all.Pools = append(all.Pools, catalog.PublicPool(p))
+		}
+		states, damagedVolumes := tx.VolumeStates(pools)
+		all.Volumes, all.Damaged = states, map[string]int{"pool": damagedPools, "volume": damagedVolumes}
+		return nil
 	})
 	return all, err
 }

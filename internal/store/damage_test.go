@@ -211,6 +211,39 @@ func TestDamagedRecordIsAnErrorAndOthersAreNot(t *testing.T) {
 	}
 }
 
+// Who counts pools and volumes is told of the sound ones, and how many are damaged.
+func TestSoundRecordsAreCountedBesideDamagedOnes(t *testing.T) {
+	path, _ := sample(t)
+	s, err := Open(path)
+	must(t, err)
+	defer s.Close()
+	count := func() (pools, volumes, damagedPools, damagedVolumes int) {
+		must(t, s.View(func(tx *Tx) error {
+			sound, damaged := tx.SoundPools()
+			states, more := tx.VolumeStates(sound)
+			pools, damagedPools, damagedVolumes = len(sound), damaged, more
+			for _, n := range states["images"] {
+				volumes += n
+			}
+			return nil
+		}))
+		return pools, volumes, damagedPools, damagedVolumes
+	}
+	pools, volumes, _, _ := count()
+	must(t, s.db.Update(func(btx *bolt.Tx) error {
+		for bucket, key := range map[string][]byte{bucketPools: []byte("scratch"), bucketVolumes: volumeKey("images", "vm5")} {
+			b := btx.Bucket([]byte(bucket))
+			value := append([]byte(nil), b.Get(key)...)
+			value[len(value)-9] ^= 1
+			must(t, b.Put(key, value))
+		}
+		return nil
+	}))
+	if p, v, dp, dv := count(); p != pools-1 || v != volumes-1 || dp != 1 || dv != 1 {
+		t.Errorf("%d pools of %d, %d volumes of %d; %d and %d are damaged", p, pools, v, volumes, dp, dv)
+	}
+}
+
 func TestVerifyFindsLostIndexEntries(t *testing.T) {
 	for _, bucket := range []string{bucketJobIDs, bucketJobKeys, bucketJobLive, bucketPoolIDs, bucketVolumePaths, bucketVolumeKeys, bucketJobs, bucketPools, bucketVolumes} {
 		path, _ := sample(t)

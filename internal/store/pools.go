@@ -66,6 +66,18 @@ func (t *Tx) Pools() ([]*Pool, error) {
 	return collect(t, bucketPools, nil, func(e entry) (*Pool, error) { return t.decodePool(e.key, e.body) })
 }
 
+// SoundPools gives the pools whose records can be read, by name, and how many cannot.
+func (t *Tx) SoundPools() (pools []*Pool, damaged int) {
+	damaged = t.sound(bucketPools, func(key, body []byte) error {
+		p, err := t.decodePool(key, body)
+		if err == nil {
+			pools = append(pools, p)
+		}
+		return err
+	})
+	return pools, damaged
+}
+
 // DeletePool forgets the pool of that name; its volumes stay (see
 // DeleteVolumes).
 func (t *Tx) DeletePool(name string) error {

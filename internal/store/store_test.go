@@ -111,11 +111,15 @@ func TestVolumesAreCountedByTheirStates(t *testing.T) {
 		return errors.Join(tx.PutPool(testPool("p")), tx.PutPool(testPool("empty")))
 	}))
 	must(t, s.View(func(tx *Tx) error {
-		got, err := tx.VolumeStates()
+		pools, damaged := tx.SoundPools()
+		got, more := tx.VolumeStates(pools)
 		if want := "map[empty:map[] p:map[building:1 incomplete:1 ready:2]]"; fmt.Sprint(got) != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
-		return err
+		if damaged+more > 0 {
+			t.Errorf("%d pools and %d volumes are damaged", damaged, more)
+		}
+		return nil
 	}))
 }
 

@@ -171,6 +171,29 @@ func (t *Tx) walk(bucket string, prefix []byte, fn func(entry) error) error {
 	}
 }
 
+// sound calls read with the records of a bucket that can be read, in order, and tells how
+// many cannot, among them those that read finds damaged. Where the structure of the file is
+// damaged it ends, and counts that as one.
+func (t *Tx) sound(bucket string, read func(key, body []byte) error) (damaged int) {
+	t.live()
+	err := guard(bucket, nil, func() error {
+		return t.bucket(bucket).ForEach(func(k, v []byte) error {
+			body, err := unseal(bucket, k, v)
+			if err == nil {
+				err = read(k, body)
+			}
+			if err != nil {
+				damaged++
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		damaged++
+	}
+	return damaged
+}
+
 // collect gives what read makes of the records that walk meets.
 func collect[T any](t *Tx, bucket string, prefix []byte, read func(entry) (*T, error)) (all []*T, err error) {
 	err = t.walk(bucket, prefix, func(e entry) error {

@@ -144,22 +144,19 @@ func (t *Tx) VolumesOfIdentity(identity string) ([]*Volume, error) {
 // some others.
 var notReady = [][]byte{[]byte(`"state":"building"`), []byte(`"state":"incomplete"`)}
 
-// VolumeStates counts the volumes of every pool that there is by their states. Those that
-// are ready, which may be many, are not decoded.
-func (t *Tx) VolumeStates() (map[string]map[record.VolumeState]int, error) {
-	pools, err := t.Pools()
-	all := map[string]map[record.VolumeState]int{}
+// VolumeStates counts the volumes of pools by their states. Those that are ready, which may
+// be many, are not decoded. Volumes of other pools are left out, and so are records that are
+// damaged: how many is said beside.
+func (t *Tx) VolumeStates(pools []*Pool) (all map[string]map[record.VolumeState]int, damaged int) {
+	all = map[string]map[record.VolumeState]int{}
 	for _, p := range pools {
 		all[p.Name] = map[record.VolumeState]int{}
 	}
-	if err != nil {
-		return all, err
-	}
-	return all, t.walk(bucketVolumes, nil, func(e entry) error {
-		pool, _, _ := bytes.Cut(e.key, []byte(volumeSep))
+	damaged = t.sound(bucketVolumes, func(key, body []byte) error {
+		pool, _, _ := bytes.Cut(key, []byte(volumeSep))
 		state := record.VolumeReady
-		if slices.ContainsFunc(notReady, func(words []byte) bool { return bytes.Contains(e.body, words) }) {
-			v, err := t.decodeVolume(e.key, e.body)
+		if slices.ContainsFunc(notReady, func(words []byte) bool { return bytes.Contains(body, words) }) {
+			v, err := t.decodeVolume(key, body)
 			if err != nil {
 				return err
 			}
@@ -170,6 +167,7 @@ func (t *Tx) VolumeStates() (map[string]map[record.VolumeState]int, error) {
 		}
 		return nil
 	})
+	return all, damaged
 }
 
 func poolPrefix(pool string) []byte {
