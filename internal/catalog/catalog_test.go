@@ -1131,3 +1131,24 @@ func TestPoolThatExistsSaysTheWayOn(t *testing.T) {
 		}
 	}
 }
+
+// What was read of a pool before it was stopped says nothing of it any more.
+func TestFiguresOfAPoolThatIsNotInUseAreDropped(t *testing.T) {
+	d := newDesk(t)
+	d.update(func(tx *store.Tx) error {
+		asked, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		stopped := *asked
+		stopped.State = record.PoolInactive
+		return errors.Join(tx.PutPool(&stopped), d.ApplySpace(tx, asked, Space{Info: &ipc.Pool{Available: 105}, Began: time.Now()}))
+	})
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err == nil && (p.Available != 0 || p.Observed != nil) {
+			t.Errorf("it has %d bytes available, observed at %v", p.Available, p.Observed)
+		}
+		return err
+	})
+}

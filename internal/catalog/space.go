@@ -36,14 +36,14 @@ type Space struct {
 	Taken map[int64]int64 // what live jobs had taken by then
 }
 
-// ApplySpace books what was seen of a pool's room, unless the pool is another by now,
-// or has newer figures.
+// ApplySpace books what was seen of a pool's room, unless the pool is another by now, or
+// not in use any more, or has newer figures.
 func (c *Catalog) ApplySpace(tx *store.Tx, asked *store.Pool, seen Space) error {
 	p, err := tx.Pool(asked.Name)
 	if err != nil {
 		return IgnoreNotFound(err)
 	}
-	if p.UUID != asked.UUID || p.Target.Path != asked.Target.Path || p.Observed != nil && c.since(*p.Observed, seen.Began) {
+	if !inUse(p, asked) || p.Observed != nil && c.since(*p.Observed, seen.Began) {
 		return nil
 	}
 	if err := c.figures(tx, p, seen.Info, seen.Taken); err != nil {

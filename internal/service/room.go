@@ -169,16 +169,18 @@ func (s *Service) noRoom(p *store.Pool, w *order, needed int64, unread error) er
 // at once are answered by one that began after they asked.
 type looks struct {
 	mu    sync.Mutex
-	pools map[string]*look // by uuid
+	pools map[string]*look // by uuid, of those that somebody asks about
 }
 
 // look is the last look for room of a pool.
 type look struct {
-	turn  chan struct{} // full while somebody looks
-	began time.Time     // guarded by turn
+	askers int           // guarded by looks.mu
+	turn   chan struct{} // full while somebody looks
+	began  time.Time     // guarded by turn
 }
 
-func (l *looks) of(pool string) *look {
+// enter gives the look of a pool, until leave.
+func (l *looks) enter(pool string) *look {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pools == nil {
@@ -187,16 +189,27 @@ func (l *looks) of(pool string) *look {
 	if l.pools[pool] == nil {
 		l.pools[pool] = &look{turn: make(chan struct{}, 1)}
 	}
+	l.pools[pool].askers++
 	return l.pools[pool]
 }
 
+func (l *looks) leave(pool string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pools[pool].askers--; l.pools[pool].askers == 0 {
+		delete(l.pools, pool)
+	}
+}
+
 // readSpace takes over what the file system of a pool says of its room, not
-// earlier than now.
+// earlier than now. It takes no longer than roomTimeout, the turn of others included,
+// whatever the pool does.
 func (s *Service) readSpace(ctx context.Context, p *store.Pool) error {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
 	defer cancel()
-	l := s.looks.of(p.UUID)
+	l := s.looks.enter(p.UUID)
+	defer s.looks.leave(p.UUID)
 	select {
 	case l.turn <- struct{}{}:
 	case <-ctx.Done():

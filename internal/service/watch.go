@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,19 +28,16 @@ const (
 // KeepReading has the figures of pools read that are older than the settings want, until
 // ctx ends.
 func (s *Service) KeepReading(ctx context.Context) {
-	w := watch{asked: map[string]time.Time{}, asking: map[string]bool{}}
+	w := newWatch()
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {
 		every := time.Duration(s.settings.Load().Pools.ReadEvery)
-		for _, p := range s.readable() {
-			if every > 0 && w.begin(p, every) {
-				all.Go(func() {
-					defer w.end(p)
-					if err := s.readFigures(ctx, p); err != nil {
-						s.log.Debug("the figures of a pool could not be read", "pool", p.Name, "error", err)
-					}
-				})
+		pools := s.readable()
+		w.forget(pools)
+		for _, p := range pools {
+			if place := w.begin(p, every); place != nil {
+				all.Go(func() { w.end(p, s.readInTurn(ctx, p, place)) })
 			}
 		}
 		next := watchInterval
@@ -70,50 +69,101 @@ func (s *Service) readable() (out []*store.Pool) {
 	return out
 }
 
+// readInTurn has a pool read when there is a place for that.
+func (s *Service) readInTurn(ctx context.Context, p *store.Pool, place chan struct{}) error {
+	select {
+	case place <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-place }()
+	err := s.readFigures(ctx, p)
+	if err != nil {
+		s.log.Debug("the figures of a pool could not be read", "pool", p.Name, "error", err)
+	}
+	return err
+}
+
 // readFigures has a helper ask what a pool lies on how full it is. One that could not be
 // reached is read as a whole: its volumes may be others by now.
 func (s *Service) readFigures(ctx context.Context, p *store.Pool) error {
-	if p.State == record.PoolUnreachable {
-		return s.freshenOne(ctx, p)
+	if p.State != record.PoolUnreachable {
+		return s.readSpace(ctx, p)
 	}
-	seen := catalog.Space{Taken: s.taken(p.Name)} // before, as for readSpace
-	var err error
-	if seen.Info, seen.Began, err = s.askSpace(ctx, p); err != nil {
-		return err
-	}
-	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplySpace(tx, p, seen) })
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	return s.freshenOne(ctx, p)
 }
 
-// watch is when pools were read for KeepReading, by uuid.
+// silentAtOnce is how many pools that have not answered are read at the same time.
+const silentAtOnce = 2
+
+// watch is when pools were read for KeepReading, by uuid. So many are read at once as by
+// one call of Freshen, and besides a few of those that did not answer when they were read
+// last: a pool that hangs takes the place of one that answers once, for as long as
+// somebody is kept waiting for its room, and not again until it has answered.
 type watch struct {
-	mu    sync.Mutex
-	asked map[string]time.Time
-	// asking are those that a helper reads just now. One whose server hangs may be at it
-	// for ever, and is not joined by another.
-	asking map[string]bool
+	answering, silent chan struct{} // places to read in
+
+	mu sync.Mutex
+	of map[string]*watched
 }
 
-// begin reports whether a pool is to be read: what is known of it, by whomever, is older
-// than that.
-func (w *watch) begin(p *store.Pool, every time.Duration) bool {
+// watched is a pool that is read.
+type watched struct {
+	asked  time.Time
+	asking bool // just now: it is not asked once more meanwhile
+	silent bool // it did not answer
+}
+
+func newWatch() *watch {
+	return &watch{answering: make(chan struct{}, freshAtOnce), silent: make(chan struct{}, silentAtOnce), of: map[string]*watched{}}
+}
+
+// forget drops pools that are not among those that are in use.
+func (w *watch) forget(used []*store.Pool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	maps.DeleteFunc(w.of, func(id string, one *watched) bool {
+		return !one.asking && !slices.ContainsFunc(used, func(p *store.Pool) bool { return p.UUID == id })
+	})
+}
+
+// begin gives the places that a pool is to be read in, or nil where it is not: what is known
+// of it, by whomever, is no older than that. 0: however old it is.
+func (w *watch) begin(p *store.Pool, every time.Duration) (place chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	one := w.of[p.UUID]
+	if one == nil {
+		one = new(watched)
+		w.of[p.UUID] = one
+	}
 	now := time.Now()
-	if w.asking[p.UUID] || now.Sub(w.asked[p.UUID]) < every {
+	if every == 0 || one.asking || now.Sub(one.asked) < every || young(p, now, every) {
+		return nil
+	}
+	one.asked, one.asking = now, true
+	if one.silent || p.State == record.PoolUnreachable {
+		return w.silent
+	}
+	return w.answering
+}
+
+// young reports whether the figures of a pool are not that old yet. An age below 0 is that
+// of a clock that was set back.
+func young(p *store.Pool, now time.Time, every time.Duration) bool {
+	if p.Observed == nil || p.State == record.PoolUnreachable {
 		return false
 	}
-	// An age below 0 is that of a clock that was set back.
-	if p.Observed != nil && p.State != record.PoolUnreachable {
-		if age := now.Sub(*p.Observed); age >= 0 && age < every {
-			return false
-		}
-	}
-	w.asked[p.UUID], w.asking[p.UUID] = now, true
-	return true
+	age := now.Sub(*p.Observed)
+	return age >= 0 && age < every
 }
 
-func (w *watch) end(p *store.Pool) {
+// end notes that a pool was read, or was not.
+func (w *watch) end(p *store.Pool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.asking, p.UUID)
+	one := w.of[p.UUID]
+	one.asking, one.silent = false, err != nil
 }
