@@ -120,6 +120,13 @@ func (c *Catalog) vanish(tx *store.Tx, v *store.Volume) error {
 	if err := c.dropVolume(tx, vanished, v); err != nil {
 		return err
 	}
+	p, err := tx.Pool(v.Pool)
+	if err != nil {
+		return IgnoreNotFound(err)
+	}
+	if err := errors.Join(lose(tx, p, v), tx.PutPool(p)); err != nil {
+		return err
+	}
 	return c.provision(tx, v.Pool, -v.Capacity)
 }
 
@@ -136,13 +143,17 @@ func (c *Catalog) replaced(tx *store.Tx, e end) (*ipc.Report, error) {
 	if err != nil || it.Name != v.Name || it.Ignored != "" {
 		return &rest, IgnoreNotFound(err)
 	}
+	p, err := tx.Pool(v.Pool)
+	if err != nil {
+		return &rest, IgnoreNotFound(err)
+	}
 	busy, err := lockedNames(tx, e.On().Pool, e.job.Number)
 	if err != nil {
 		return &rest, err
 	}
 	now, before := c.now(), v.Capacity
-	s := scan{Catalog: c, tx: tx, pool: &store.Pool{Pool: record.Pool{Name: e.On().Pool}}, began: &store.Job{Job: record.Job{Started: &now}}, busy: busy}
-	if err := s.apply(v, it); err != nil {
+	s := scan{Catalog: c, tx: tx, pool: p, began: &store.Job{Job: record.Job{Started: &now}}, busy: busy}
+	if err := errors.Join(s.apply(v, it), tx.PutPool(p)); err != nil {
 		return &rest, err
 	}
 	return &rest, c.provision(tx, e.On().Pool, v.Capacity-before)

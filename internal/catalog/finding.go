@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"reflect"
 	"time"
 
@@ -65,7 +66,7 @@ func (c *Catalog) ApplyVolume(tx *store.Tx, in *store.Pool, asked *store.Volume,
 	case f.Report == nil:
 		return c.vanish(tx, v)
 	}
-	return s.apply(v, *f.Report.Volume)
+	return errors.Join(s.apply(v, *f.Report.Volume), tx.PutPool(s.pool))
 }
 
 // VolumeNews reports whether ApplyVolume would change more than when the volume was seen,

@@ -176,9 +176,22 @@ func Complete(tx *store.Tx, v *store.Volume) error {
 	if err != nil {
 		return err
 	}
-	return record.Errorf(record.WrongState, "volume \"%s/%s\" is incomplete: its content was left half changed%s", v.Pool, v.Name, byJob(v.Job)).
-		WithHint("%s", hint)
+	return &IncompleteError{record.Errorf(record.WrongState, "volume \"%s/%s\" is incomplete: its content was left half changed%s", v.Pool, v.Name, byJob(v.Job)).
+		WithHint("%s", hint), v}
 }
+
+// IncompleteError is the refusal of a volume that is incomplete. It may have another file by
+// now, which a look at it tells.
+type IncompleteError struct {
+	refusal *record.Error
+	Of      *store.Volume
+}
+
+// Error is the text of the refusal.
+func (e *IncompleteError) Error() string { return e.refusal.Error() }
+
+// Unwrap gives the refusal.
+func (e *IncompleteError) Unwrap() error { return e.refusal }
 
 // completes says what makes an incomplete volume whole, by what became of the
 // job that marked it.
@@ -196,13 +209,17 @@ func completes(tx *store.Tx, v *store.Volume) (record.Hint, error) {
 		return nil, err
 	case !j.State.Terminal():
 		return record.Hintf("%s, which is still at it", record.Do("job.wait", j.Number)), nil
-	case j.Resumable != nil:
-		return record.Hintf("%s goes on with it", record.Do("job.retry", j.Number)), nil
 	}
 	o, err := OperationOf(j)
+	if err != nil || !wasOn(o, v) {
+		return anew, nil
+	}
 	u, ok := o.(*operation.Upload)
+	again := older(v, j) == nil
 	switch {
-	case err != nil || !ok:
+	case j.Resumable != nil && again:
+		return record.Hintf("%s goes on with it", record.Do("job.retry", j.Number)), nil
+	case !ok || u.Over && !again:
 	case u.Over:
 		return record.Hintf("%s writes it again; or %s", record.Do("job.retry", j.Number), anew), nil
 	case j.State == record.Succeeded || j.Code() == record.Mismatch:
@@ -211,6 +228,12 @@ func completes(tx *store.Tx, v *store.Volume) (record.Hint, error) {
 		return record.Hintf("%s goes on with it; or %s", record.Do("volume.upload", name, "FILE").With("resume"), anew), nil
 	}
 	return anew, nil
+}
+
+// wasOn reports whether an operation was on a volume by the name that it has.
+func wasOn(o operation.Operation, v *store.Volume) bool {
+	pool, name := operation.ResultOf(o)
+	return pool == v.Pool && name == v.Name
 }
 
 func byJob(n *int64) string {

@@ -264,7 +264,7 @@ func endPoolDelete(c *Catalog, tx *store.Tx, e end) error {
 		}
 		c.move(p, record.PoolInactive, "deleted")
 		forgetFigures(p)
-		p.Identity, p.Real, p.Permissions, p.Built = "", "", nil, false // what is at its place from now on is another's
+		p.Identity, p.Real, p.Permissions, p.Built, p.Lost = "", "", nil, false, nil // what is at its place from now on is another's
 		return tx.DeleteVolumes(p.Name)
 	})
 }
@@ -370,7 +370,7 @@ func (c *Catalog) sync(tx *store.Tx, p *store.Pool, e end) error {
 		return err
 	}
 	entries := byName(known)
-	s := scan{Catalog: c, tx: tx, pool: p, began: e.job, busy: busy}
+	s := scan{Catalog: c, tx: tx, pool: p, began: e.job, busy: busy, whole: true, incomplete: incompleteOf(known)}
 	found := map[string]bool{}
 	items, snapshots := volumesAndSnapshots(e.report.Items)
 	alone := s.leftAlone(known)
@@ -459,6 +459,9 @@ type scan struct {
 	pool  *store.Pool
 	began *store.Job
 	busy  map[string]bool
+	whole bool // it is of all volumes of the pool, of which
+	// these were incomplete when it began.
+	incomplete []*store.Volume
 }
 
 func (s scan) locked(name string) bool { return s.busy[""] || s.busy[name] }
@@ -476,6 +479,15 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 	if v == nil && s.goneSince(s.pool.Name, it.Name, s.began.Started) {
 		return nil
 	}
+	replaced := v != nil && !sameVolume(s.pool.Type, v.Identity, it.Identity)
+	var was *store.Lost
+	if v == nil || replaced {
+		var held bool
+		var err error
+		if was, held, err = s.formerly(it); held || err != nil {
+			return err
+		}
+	}
 	last, err := s.tx.LastNumber()
 	if err != nil {
 		return err
@@ -485,17 +497,26 @@ func (s scan) apply(v *store.Volume, it ipc.Item) error {
 			Pool: s.pool.Name, Name: it.Name, Key: it.Key, Path: it.Path, Type: it.VolType,
 			Format: it.Format, State: record.VolumeReady, Generation: 1, Origin: record.Found,
 		}}
+		if was != nil {
+			s.staysIncomplete(v, was, it)
+		}
 		s.see(v, it)
 		return s.putVolume(s.tx, "volume.found", v)
 	}
-	replaced, before := !sameVolume(s.pool.Type, v.Identity, it.Identity), v.Volume
+	before := v.Volume
 	if replaced {
+		if err := lose(s.tx, s.pool, v); err != nil {
+			return err
+		}
 		// Another file by the same name: nothing we knew of it holds.
 		v.Format, v.Origin, v.CreatedBy, v.Job, v.State = it.Format, record.Found, nil, nil, record.VolumeReady
 		v.Promised, v.Arrived, v.Identity, v.Problem, v.Cut = 0, last, "", "", false
 	}
 	if replaced || v.Identity == "" && it.Identity != "" {
 		v.Writer, v.Checksum = 0, nil // nobody knows who wrote what is there
+	}
+	if was != nil {
+		s.staysIncomplete(v, was, it)
 	}
 	touched := v.ChangeNS != it.ChangeNS && !linkSum(v, it)
 	s.see(v, it)
@@ -521,7 +542,7 @@ func (s scan) vanish(known []*store.Volume, found map[string]bool) error {
 		if found[v.Name] || s.stale(v) {
 			continue
 		}
-		if err := s.dropVolume(s.tx, vanished, v); err != nil {
+		if err := errors.Join(s.dropVolume(s.tx, vanished, v), lose(s.tx, s.pool, v)); err != nil {
 			return err
 		}
 	}

@@ -102,7 +102,8 @@ func (s *Service) resolve(ctx context.Context, q submission) (contract.Started, 
 }
 
 // planned plans what is asked for on a consistent view of the catalog. A name that
-// is taken is looked for in its pool first: others may have removed the file.
+// is taken is looked for in its pool first, and so is a volume that is incomplete: others
+// may have removed the file, or put another in its place.
 func (s *Service) planned(ctx context.Context, q submission) (w order, err error) {
 	read := func(tx *store.Tx) (err error) {
 		w, err = q.plan(tx)
@@ -115,10 +116,16 @@ func (s *Service) planned(ctx context.Context, q submission) (w order, err error
 		}
 	}
 	var taken *catalog.NameTakenError
-	if !errors.As(err, &taken) {
+	var incomplete *catalog.IncompleteError
+	switch {
+	case errors.As(err, &taken):
+		err = s.lookAfter(ctx, taken.By)
+	case errors.As(err, &incomplete):
+		err = s.lookAfter(ctx, incomplete.Of)
+	default:
 		return w, err
 	}
-	if err := s.lookAfter(ctx, taken.By); err != nil {
+	if err != nil {
 		return w, err
 	}
 	return w, s.store.View(read)

@@ -64,6 +64,18 @@ type Pool struct {
 	Before     record.PoolState `json:"before"` // state to go back to when the job that has the pool ends
 	Job        int64            `json:"job"`    // number of that job; 0: none has it
 	Unfinished []string         `json:"left"`   // uuids of ended jobs of which something unfinished is in it, for a retry to go on with
+	// Lost are the files of volumes that were incomplete when they lost their names in it,
+	// the newest last: by whatever name one comes back, it is incomplete.
+	Lost []Lost `json:"lost,omitempty"`
+}
+
+// Lost is what is known of such a file.
+type Lost struct {
+	Identity string  `json:"identity"` // as the driver made it when it was last observed
+	Format   string  `json:"format"`
+	Job      *int64  `json:"job"`    // as of its volume
+	Writer   int64   `json:"writer"` // likewise
+	Begun    []Begun `json:"begun,omitempty"`
 }
 
 // Defining is the request that defined a pool, if it had an idempotency key.
