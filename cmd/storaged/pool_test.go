@@ -241,11 +241,39 @@ func TestCloneThatHasNoRoom(t *testing.T) {
 	h.ballast(small, 4*mib)
 	h.define("small", filepath.Join(small, "pool"))
 	h.refuses(record.NoSpace, `pool "small" has no room`)(h.clone("v", "small/copy", noReflink))
-	j := h.end(h.clone("v", "small/copy", reflink("auto")))
-	if len(j.Warnings) == 0 || !strings.Contains(j.Warnings[0], "only if it can share blocks") {
-		t.Errorf("warnings are %q", j.Warnings)
+	for _, how := range []string{"auto", "always"} { // between these two file systems nothing is ever shared
+		refusal := map[string]record.Code{"auto": record.NoSpace, "always": record.Unsupported}[how]
+		h.refuses(refusal)(h.clone("v", "small/copy", reflink(how)))
 	}
-	h.runs(0, "only if it can share blocks", "vol", "clone", "pool/v", "small/copy", "--reflink", "auto", "--dry-run")
+	h.refuses(record.NoSpace, `pool "small" has no room`)(h.evacuatePool("pool", "small", keepSource))
+}
+
+// What may share blocks with its source, or leave enough out of it, is begun though there is no
+// room for all of it, and it is said what that takes.
+func TestCloneThatMayNeedLessRoom(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	small := testenv.Mount(t, "ext4")
+	h.define("small", filepath.Join(small, "pool"))
+	h.succeed(h.create("small/v", 8*mib, allAllocated))
+	h.define("beside", filepath.Join(small, "beside"))
+	h.write("zeros", 8*mib)
+	h.ballast(small, 4*mib)
+	for _, pool := range []string{"pool", "small", "beside"} {
+		h.must(h.refresh(pool))
+	}
+	warns := func(says string, j record.Job) {
+		t.Helper()
+		if len(j.Warnings) == 0 || !strings.Contains(j.Warnings[0], says) {
+			t.Errorf("job %d, %s: warnings are %q", j.Number, j.Kind, j.Warnings)
+		}
+	}
+	const shares, zeros = "only if it can share blocks", "only if enough of its source is zeros"
+	warns(shares, h.end(h.clone("small/v", "small/copy")))
+	warns("only if the copies can share blocks", h.end(h.evacuatePool("small", "beside", only("v"), keepSource)))
+	h.runs(0, shares, "vol", "clone", "small/v", "small/copy", "--reflink", "auto", "--dry-run")
+	warns(zeros, h.succeed(h.clone("zeros", "small/sparse", sparseCopy)))
+	warns(zeros, h.succeed(h.clone("zeros", "small/sparse.qcow2", format("qcow2"), sparseCopy)))
 }
 
 // The daemon's own directories are no pools.

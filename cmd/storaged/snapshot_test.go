@@ -594,10 +594,10 @@ func TestVolumeIsDeletedWithItsSnapshots(t *testing.T) {
 	h.succeed(h.remove("other/linked"))
 	h.exhaust(dir)
 	err := h.fails(h.end(h.freeze("other/disk", "more")), record.NoSpace, "nothing was written") // others have filled it
-	h.hints(err, "with all its snapshots")
+	h.hints(err, "make room where the pool lies")
 	_, err = h.restore("other/disk@s0") // what is known by now
 	h.refused(err, record.NoSpace, "has no room")
-	h.hints(err, "--with-snapshots")
+	h.hints(err, "where the pool lies: the volume's blocks are not copied")
 	if v := h.entry("other/disk"); len(v.Snapshots) != 3 || v.Parent.Volume != "disk@s2" {
 		t.Errorf("it is %s", shown(v))
 	}

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"slices"
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
@@ -15,9 +16,14 @@ func together(a, b *store.Pool) bool {
 }
 
 // shareless reports whether two pools are known to lie so that their volumes share no
-// blocks.
+// blocks, as far as their drivers tell, or on different disks.
 func shareless(a, b *store.Pool) bool {
-	return a.Name != b.Name && unshared(a.Type, a.Identity, b.Identity)
+	return unshared(a.Type, a.Identity, b.Identity) || unshared(b.Type, b.Identity, a.Identity) || disjoint(a.Devices, b.Devices)
+}
+
+// disjoint reports whether nothing is in both of two lists, neither of which is empty.
+func disjoint(a, b []string) bool {
+	return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(d string) bool { return slices.Contains(b, d) })
 }
 
 // beginMove lists the volume under its new name.

@@ -126,3 +126,17 @@ func TestVolumeWithARelativeBackingStaysInItsPool(t *testing.T) {
 		}
 	}
 }
+
+// Nothing is shared between disks; of a pool whose disk is not known nobody can say.
+func TestDisjointDisks(t *testing.T) {
+	for _, c := range []struct {
+		a, b []string
+		want bool
+	}{
+		{[]string{"8:0"}, []string{"8:16"}, true}, {[]string{"8:0", "8:16"}, []string{"8:16"}, false}, {nil, []string{"8:0"}, false}, {[]string{"8:0"}, nil, false},
+	} {
+		if got := disjoint(c.a, c.b); got != c.want {
+			t.Errorf("%q and %q: %v", c.a, c.b, got)
+		}
+	}
+}

@@ -175,18 +175,12 @@ func DraftOf(o Operation) *Draft {
 
 // Grows is implemented by operations that need room.
 type Grows interface {
-	// Needs is how many bytes may have to be allocated. Where it can perhaps do
-	// without, as by sharing them with the source, that is tried where there is no room.
-	Needs() (bytes int64, shareable bool)
+	// Needs is how many bytes may have to be allocated. Where it can perhaps do without, as
+	// by sharing them with the source, which only its helper finds out, that is tried where
+	// there is no room: unless is the sentence that says so, "" where it cannot.
+	Needs() (bytes int64, unless string)
 	// Smaller says how to do with less.
 	Smaller() record.Hint
-}
-
-// Perhaps is implemented by operations that may do without the room that they need: what
-// they can share, or have already, is found out when they are at it.
-type Perhaps interface {
-	// Unless says what they can do only if they do without.
-	Unless() string
 }
 
 // Fills is implemented by operations that fill a volume that is there, and maybe

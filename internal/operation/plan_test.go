@@ -126,9 +126,9 @@ func answers(o operation.Operation) string {
 		out = append(out, "at its own pace")
 	}
 	if g, ok := o.(operation.Grows); ok {
-		n, shareable := g.Needs()
+		n, unless := g.Needs()
 		out = append(out, fmt.Sprintf("needs %d", n))
-		if shareable {
+		if unless != "" {
 			out = append(out, "or shares")
 		}
 	}
@@ -189,7 +189,9 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 			"async, moves 60, at its own pace, needs 60"},
 		{&operation.CloneRequest{Name: "new"}, nil, "async, moves 100, needs 40, or shares, relies"},
 		{&operation.CloneRequest{Name: "new", Reflink: "never"}, nil, "async, moves 100, needs 40, relies"},
-		{&operation.CloneRequest{Name: "new", Reflink: "always"}, nil, "async, moves 100, needs 0, or shares, relies"},
+		{&operation.CloneRequest{Name: "new", Reflink: "always"}, nil, "async, moves 100, needs 0, relies"},
+		{&operation.CloneRequest{Name: "new"}, []change{apart}, "async, moves 100, needs 40, relies"},
+		{&operation.CloneRequest{Name: "new", Reflink: "never"}, nil, "async, moves 100, needs 40, relies"},
 		{&operation.CloneRequest{Name: "new", Size: 150}, nil, "async, moves 150, needs 40, or shares, relies"},
 		{&operation.CloneRequest{Name: "new", Size: 150}, []change{promised}, "async, moves 150, needs 150, or shares, relies"},
 		{&operation.CloneRequest{Name: "new", Sparse: true}, []change{promised}, "async, moves 100, needs 40, or shares, relies"},
@@ -254,6 +256,7 @@ func TestPlannedOperationsSayWhatTheyDo(t *testing.T) {
 		{&operation.EvacuateRequest{To: "fast"}, nil, "async, moves 110, at its own pace, needs 50, displaces"},
 		{&operation.EvacuateRequest{To: "fast"}, []change{near}, "async, moves 110, at its own pace, needs 0, displaces"},
 		{&operation.EvacuateRequest{To: "fast", Only: "i*", KeepSource: true}, []change{near}, "async, moves 10, at its own pace, needs 10, or shares"},
+		{&operation.EvacuateRequest{To: "fast", Only: "i*", KeepSource: true}, []change{apart}, "async, moves 10, at its own pace, needs 10"},
 	} {
 		k := changed(c.changes)
 		o, stage, err := planned(c.request, k)

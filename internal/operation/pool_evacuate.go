@@ -17,6 +17,7 @@ type Evacuate struct {
 	Only       string   `json:"only,omitempty"`       // pattern of names; "": any
 	SkipBusy   bool     `json:"skip_busy,omitempty"`
 	KeepSource bool     `json:"keep_source,omitempty"` // copy instead of moving
+	Apart      bool     `json:"apart,omitempty"`       // the other pool shares no blocks with this one
 	OnError    string   `json:"on_error"`              // continue, stop
 	Homes
 	Images []string `json:"-"` // FORMAT:NAME of the volumes that are images, as it is known then
@@ -75,7 +76,12 @@ func (o *Evacuate) Displaces() bool { return !o.KeepSource }
 func (o *Evacuate) Moves() (bytes int64, bounds bool) { return o.Capacity, false }
 
 // Needs what its volumes have allocated.
-func (o *Evacuate) Needs() (bytes int64, shareable bool) { return o.Allocation, o.KeepSource }
+func (o *Evacuate) Needs() (bytes int64, unless string) {
+	if o.KeepSource && !o.Apart {
+		unless = "all of them can be copied only if the copies can share blocks with the volumes"
+	}
+	return o.Allocation, unless
+}
 
 // Smaller is to put them elsewhere.
 func (*Evacuate) Smaller() record.Hint { return elsewhere() }
@@ -154,7 +160,7 @@ func (r *EvacuateRequest) Check() error {
 // Plan names the volumes.
 func (r *EvacuateRequest) Plan(k Known) (Operation, error) {
 	o := &Evacuate{
-		OnPool: OnPool{Volume: k.On}, Into: Into{k.Into}, Only: r.Only, SkipBusy: r.SkipBusy, KeepSource: r.KeepSource, OnError: r.OnError,
+		OnPool: OnPool{Volume: k.On}, Into: Into{k.Into}, Only: r.Only, SkipBusy: r.SkipBusy, KeepSource: r.KeepSource, Apart: k.Apart, OnError: r.OnError,
 	}
 	if err := Active(k.Pool); err != nil {
 		return nil, err

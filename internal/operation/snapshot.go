@@ -73,11 +73,11 @@ type Overlay struct {
 
 // Needs a little: whether blocks can be shared, which alone does with next to nothing,
 // only the helper finds out.
-func (o *Overlay) Needs() (bytes int64, shareable bool) { return o.Room, false }
+func (o *Overlay) Needs() (bytes int64, unless string) { return o.Room, "" }
 
-// Smaller is what a full pool has room for.
-func (*Overlay) Smaller() record.Hint {
-	return record.Hintf("free some; %s needs no room for that, nor does the deletion of a snapshot that nothing stands on", record.Do("volume.delete", "VOL").With("with_snapshots"))
+// Smaller is to make room: it needs as little as there is.
+func (o *Overlay) Smaller() record.Hint {
+	return record.Hintf("free %s where the pool lies: the volume's blocks are not copied, and what is written to it from then on needs room of its own", both(o.Room))
 }
 
 // roomFor is what a snapshot of a volume may need: where its blocks are shared that is

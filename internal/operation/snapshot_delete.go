@@ -28,7 +28,6 @@ var _ interface {
 	Operation
 	Chained
 	Grows
-	Perhaps
 } = (*SnapshotDelete)(nil)
 
 // NewSnapshotDelete gives one with the defaults of its task.
@@ -101,14 +100,9 @@ func (o *SnapshotDelete) Moves() (bytes int64, bounds bool) {
 
 // Needs what it has for each that stands on it. How much of that those have themselves
 // only the helper finds out.
-func (o *SnapshotDelete) Needs() (bytes int64, shareable bool) {
+func (o *SnapshotDelete) Needs() (bytes int64, unless string) {
 	bytes, _ = o.Moves()
-	return bytes, true
-}
-
-// Unless says what it takes where there is no such room.
-func (*SnapshotDelete) Unless() string {
-	return "the snapshot can be deleted only if what stands on it has enough of that itself"
+	return bytes, "the snapshot can be deleted only if what stands on it has enough of that itself"
 }
 
 // Smaller is to delete all of it.

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,7 @@ type Clone struct {
 	Allocation int64  `json:"allocation,omitempty"` // bytes that the copy may need
 	Promise    *int64 `json:"promise,omitempty"`    // bytes of the copy that shall have blocks; nil: as comes
 	Reflink    string `json:"reflink"`              // auto, always, never
+	Apart      bool   `json:"apart,omitempty"`      // where it goes nothing is shared with the source
 	Sparse     bool   `json:"sparse,omitempty"`     // what reads as zeros is left out
 	Resume     bool   `json:"-"`
 
@@ -129,19 +131,16 @@ func (o *Clone) made() string { return cmp.Or(o.To, o.Format) }
 func (o *Clone) Done(is Known) (bool, error) { return o.matches(is.Volume, o.made(), o.NewSecret) }
 
 // Needs what the source has allocated, or what is promised.
-func (o *Clone) Needs() (bytes int64, shareable bool) {
+func (o *Clone) Needs() (bytes int64, unless string) {
 	switch {
-	case o.To != "":
-		return o.Allocation, false
 	case o.Reflink == "always":
-		return 0, true
+		return 0, ""
+	case o.Sparse && o.Promise == nil && (o.To == "" || BeginsAsZeros(o.To)): // nothing is shared of what leaves something out
+		return o.Allocation, "the clone can be made only if enough of its source is zeros, which are left out"
+	case o.To == "" && o.Reflink == "auto" && !o.Apart:
+		return o.Allocation, "the clone can be made only if it can share blocks with its source"
 	}
-	return o.Allocation, o.Reflink == "auto"
-}
-
-// Unless says what it takes where there is no such room.
-func (*Clone) Unless() string {
-	return "the clone can be made only if it can share blocks with its source"
+	return o.Allocation, ""
 }
 
 // Smaller is to put it elsewhere.
@@ -277,7 +276,7 @@ func (r *CloneRequest) Over(pool, volume string) (toPool, toVolume string, over 
 // Plan decides what is copied: the file, or the content where another format, size or
 // set of options is wanted, or where the file needs others.
 func (r *CloneRequest) Plan(k Known) (Operation, error) {
-	o := &Clone{Volume: k.On, Into: Into{k.Into}, Rights: r.Rights, Format: k.Volume.Format, Reflink: r.Reflink, Sparse: r.Sparse, Capacity: k.Volume.Capacity, Allocation: k.Volume.Allocation}
+	o := &Clone{Volume: k.On, Into: Into{k.Into}, Rights: r.Rights, Format: k.Volume.Format, Reflink: r.Reflink, Apart: k.Apart, Sparse: r.Sparse, Capacity: k.Volume.Capacity, Allocation: k.Volume.Allocation}
 	if r.Size != 0 && r.Size < o.Capacity {
 		return nil, record.Errorf(record.Invalid, "size of %s is less than the source's capacity of %s", both(r.Size), both(o.Capacity)).
 			WithHint("clone it as it is, then cut the clone: %s", record.Do("volume.resize", k.Into.Pool+"/"+k.Into.Name, r.Size).With("shrink"))
@@ -343,7 +342,11 @@ func (r *CloneRequest) checkShared(k Known) error {
 	if r.Reflink != "always" || !k.Apart {
 		return nil
 	}
-	return record.Errorf(record.Unsupported, "pools %q and %q lie on different file systems, between which no blocks are shared", k.Pool.Name, k.Into.Pool).
+	why := fmt.Sprintf("pools %q and %q lie on different file systems or devices, between which no blocks are shared", k.Pool.Name, k.Into.Pool)
+	if k.Pool.Name == k.Into.Pool {
+		why = fmt.Sprintf("volumes of pool type %q share no blocks", k.Pool.Type)
+	}
+	return record.Errorf(record.Unsupported, "%s", why).
 		WithHint("%s copies the volume; %s has the new one stand on it", record.Do("").With("reflink", "auto"), record.Do("").With("linked"))
 }
 

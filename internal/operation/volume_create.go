@@ -86,15 +86,15 @@ func (o *Create) Made() Made {
 func (o *Create) Done(is Known) (bool, error) { return o.matches(is.Volume, o.Format, o.Chain.Secret) }
 
 // Needs what is allocated.
-func (o *Create) Needs() (bytes int64, shareable bool) {
+func (o *Create) Needs() (bytes int64, unless string) {
 	n := *o.Allocation
 	if o.Form != "" && !BeginsAsZeros(o.Format) { // all of it is written
 		n = max(n, o.Capacity)
 	}
 	if record.Plain(o.Format) {
-		return n, false
+		return n, ""
 	}
-	return quantity.Sum(n, n/imageTables), false
+	return quantity.Sum(n, n/imageTables), ""
 }
 
 // imageTables is how many bytes of an image have a byte of tables, at most, where

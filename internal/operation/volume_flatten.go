@@ -95,7 +95,7 @@ func (k Known) detachable() error {
 func (o *Flatten) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
 
 // Needs what those have that it stands on, as far as it has not as much itself.
-func (o *Flatten) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+func (o *Flatten) Needs() (bytes int64, unless string) { return o.Allocation, "" }
 
 // Smaller is to choose another pool.
 func (*Flatten) Smaller() record.Hint { return elsewhere() }

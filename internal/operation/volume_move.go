@@ -60,7 +60,7 @@ func (o *Move) Moves() (bytes int64, bounds bool) { return o.Allocation, true }
 func (o *Move) Made() Made { return Made{Format: o.Format, Promised: deref(o.Promise)} }
 
 // Needs what a copy has allocated.
-func (o *Move) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+func (o *Move) Needs() (bytes int64, unless string) { return o.Allocation, "" }
 
 // Smaller is to put it elsewhere.
 func (*Move) Smaller() record.Hint { return elsewhere() }

@@ -120,7 +120,7 @@ func (o *Rebase) Warnings(on record.Volume) []string {
 func (o *Rebase) Moves() (bytes int64, bounds bool) { return o.Capacity, true }
 
 // Needs what those have that it stood on, as far as it has not as much itself.
-func (o *Rebase) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+func (o *Rebase) Needs() (bytes int64, unless string) { return o.Allocation, "" }
 
 // Smaller is to choose another pool.
 func (*Rebase) Smaller() record.Hint { return elsewhere() }

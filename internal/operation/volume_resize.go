@@ -64,7 +64,7 @@ func (o *Resize) Displaces() bool { return o.Shrink }
 func (o *Resize) Moves() (bytes int64, bounds bool) { return o.Allocation, true }
 
 // Needs what is allocated.
-func (o *Resize) Needs() (bytes int64, shareable bool) { return o.Allocation, false }
+func (o *Resize) Needs() (bytes int64, unless string) { return o.Allocation, "" }
 
 // Smaller is to allocate nothing.
 func (*Resize) Smaller() record.Hint {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,9 +49,8 @@ func (s *Service) submitFitting(ctx context.Context, w order, submit func(order)
 	return st, err
 }
 
-// fits refuses an operation for which there is no room. One that may share blocks
-// with its source needs none if it can, which its helper finds out: it is only
-// warned of, unless source and target lie on different disks.
+// fits refuses an operation for which there is no room. One that perhaps needs none, which
+// its helper finds out, is only warned of.
 func (s *Service) fits(ctx context.Context, w *order) error {
 	reserve := &w.operation.Bound().Reserve
 	*reserve = 0 // a retry has that of the first job
@@ -65,7 +63,7 @@ func (s *Service) fits(ctx context.Context, w *order) error {
 	if !ok {
 		return nil
 	}
-	needed, shareable := g.Needs()
+	needed, unless := g.Needs()
 	needed -= w.has
 	if needed <= 0 {
 		return nil
@@ -76,26 +74,11 @@ func (s *Service) fits(ctx context.Context, w *order) error {
 		return nil
 	}
 	var short *record.Error
-	if !shareable || !errors.As(err, &short) || short.Code != record.NoSpace || s.apart(w.operation) {
+	if unless == "" || !errors.As(err, &short) || short.Code != record.NoSpace {
 		return err
 	}
-	w.warnings = append(w.warnings, short.Message+"; "+w.operation.(operation.Perhaps).Unless())
+	w.warnings = append(w.warnings, short.Message+"; "+unless)
 	return nil
-}
-
-// apart reports whether an operation goes from one disk to another, between which
-// no blocks can be shared.
-func (s *Service) apart(o operation.Operation) bool {
-	pool, _ := operation.ResultOf(o)
-	from, err := s.stored(o.On().Pool)
-	to, terr := s.stored(pool)
-	return err == nil && terr == nil && disjoint(from.Devices, to.Devices)
-}
-
-// disjoint reports whether nothing is in both of two lists, neither of which is
-// empty.
-func disjoint(a, b []string) bool {
-	return len(a) > 0 && len(b) > 0 && !slices.ContainsFunc(a, func(d string) bool { return slices.Contains(b, d) })
 }
 
 // fitsInPlace refuses what writes more than its volume and the pool have blocks

@@ -100,6 +100,9 @@ func (Backend) Lasting(id backends.Identity) backends.Identity { return id }
 // Together: a partition is where it is.
 func (Backend) Together(backends.Identity, backends.Identity) bool { return false }
 
+// Apart: no partition shares anything.
+func (Backend) Apart(backends.Identity, backends.Identity) bool { return true }
+
 // numbered are names that end in the number of a partition, with what comes before it.
 var numbered = backends.Pattern(`^(.+)-part([1-9][0-9]{0,2})$|^(.*[0-9])p([1-9][0-9]{0,2})$|^(.*[^0-9])([1-9][0-9]{0,2})$`)
 

@@ -84,14 +84,16 @@ func (Tree) Together(a, b backends.Identity) bool {
 	return err == nil && err2 == nil && p.device != 0 && p.device == q.device
 }
 
-// Apart reports whether both are known to lie on different file systems. A file system
-// without a block device of its own has device numbers of major 0, and may have several:
-// subvolumes of btrfs have, and share blocks.
+// Apart reports whether both are known to lie on different file systems; what is no
+// directory does. A file system without a block device of its own has device numbers of
+// major 0, and may have several: subvolumes of btrfs have, and share blocks.
 func (Tree) Apart(a, b backends.Identity) bool {
 	p, err := parseID(a)
-	q, err2 := parseID(b)
-	known := err == nil && err2 == nil && p.device != 0 && q.device != 0
-	return known && p.device != q.device && (unix.Major(p.device) != 0 || unix.Major(q.device) != 0)
+	q, foreign := parseID(b)
+	if err != nil || foreign != nil {
+		return err == nil
+	}
+	return p.device != 0 && q.device != 0 && p.device != q.device && (unix.Major(p.device) != 0 || unix.Major(q.device) != 0)
 }
 
 // matches reports whether what is found is what is known. Without a device it may

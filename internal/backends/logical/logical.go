@@ -96,6 +96,9 @@ func (Backend) Lasting(id backends.Identity) backends.Identity { return id }
 // Together reports whether both are one volume group.
 func (Backend) Together(a, b backends.Identity) bool { return a != "" && a == b }
 
+// Apart reports whether both are known, and not one volume group.
+func (Backend) Apart(a, b backends.Identity) bool { return a != "" && b != "" && a != b }
+
 var (
 	fit = backends.Pattern(`^[A-Za-z0-9_.+-]+$`)
 	// inner are parts of names that LVM keeps for what volumes are made of (lvm(8)).

@@ -24,7 +24,7 @@ func SnapshotCreate(o *operation.SnapshotCreate) (helper.Task, error) {
 		draft: &helper.Draft{Location: to, Like: of, As: backends.NewVolume{Format: o.Format}},
 	}
 	return helper.Task{
-		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files, Room: roomBySnapshots,
+		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files,
 		Doing:  fmt.Sprintf("make snapshot %q of %q", o.Snapshot, at.Path),
 		Done:   fmt.Sprintf("made snapshot %q of %q", o.Snapshot, at.Path),
 		Undone: fmt.Sprintf("%q has no snapshot %q", at.Path, o.Snapshot),

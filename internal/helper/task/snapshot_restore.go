@@ -24,7 +24,7 @@ func SnapshotRestore(o *operation.SnapshotRestore) (helper.Task, error) {
 		draft: &helper.Draft{Location: at, Like: snapshot, As: backends.NewVolume{Format: o.Format}, Over: old},
 	}
 	return helper.Task{
-		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files, Room: roomBySnapshots,
+		Name: o.Task().Name, Images: overlayImages(o.Format), Secrets: o.Files,
 		Doing:  fmt.Sprintf("restore %q from snapshot %q", at.Path, o.Snapshot),
 		Done:   fmt.Sprintf("restored %q from snapshot %q", at.Path, o.Snapshot),
 		Undone: fmt.Sprintf("%q is as it was", at.Path),
