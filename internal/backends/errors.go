@@ -18,6 +18,16 @@ var (
 	ErrUnsafe      = errors.New("is not safe to open") // link, device node, FIFO, …
 )
 
+// UnmadeError is a volume in the making whose unfinished file somebody has removed or
+// replaced. It is ErrChanged.
+type UnmadeError struct{ Path string }
+
+func (e *UnmadeError) Error() string {
+	return fmt.Sprintf("somebody has removed or replaced %q, in which it was made", e.Path)
+}
+
+func (e *UnmadeError) Is(target error) bool { return target == ErrChanged }
+
 // BusyError is an object in use by somebody outside of storaged.
 type BusyError struct {
 	Object string

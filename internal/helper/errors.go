@@ -71,6 +71,9 @@ func addObject(e *ipc.Error, err error) {
 	if missing, ok := errors.AsType[*backends.MissingError](err); ok {
 		e.Path = missing.Path
 	}
+	if _, ok := errors.AsType[*backends.UnmadeError](err); ok {
+		e.Hint = "ask again; files with names of the form .*.storaged are volumes in the making, and nobody else's to remove"
+	}
 	if errors.Is(err, backends.ErrUnsafe) {
 		e.Hint = "a volume is a regular file that has one name; find / -xdev -samefile FILE lists the names of one"
 	}

@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"storaged/internal/backends"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -100,9 +102,37 @@ func TestCloneIntoADirectoryThatIsAnotherByNow(t *testing.T) {
 	await(d, 0, "plan", func(ipc.Plan) bool { return true })
 	toAway := swapped(t, to)
 	d.say(ipc.Limit{})
-	if report := d.result(record.ExitBusy); report.Error == nil || report.Error.Path != to {
-		t.Errorf("report %+v", report.Summary)
+	if report := d.result(record.ExitBusy); report.Error == nil || report.Error.Path != to || !strings.Contains(report.Error.Message, "another directory is at its place") {
+		t.Errorf("report %+v, error %+v", report.Summary, report.Error)
 	}
 	onlyHas(t, toAway)
 	onlyHas(t, to)
+}
+
+// What is done to a file that somebody replaces or removes meanwhile is nowhere, whatever it
+// was: the task has failed. One that has got another name has it still.
+func TestWhatIsDoneToALostFileIsNotDone(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return os.Rename(path+".other", path) },
+		"renamed":  func(path string) error { return os.Rename(path, path+".new") },
+	} {
+		for access, lost := range map[backends.Access]bool{backends.WriteExclusive: true, backends.Grow: true, backends.ReadShared: false} {
+			at := testPlace(t, "a.raw")
+			noise(t, at.Path, mib)
+			noise(t, at.Path+".other", mib)
+			r, ctx := testRun(t)
+			report := r.do(ctx, Task{
+				Doing: "try", Opens: []Opening{&Volume{Location: at, Access: access}},
+				Work: func(context.Context, *Run) error { return lose(at.Path) },
+			})
+			code := record.Code("")
+			if report.Error != nil {
+				code = record.Code(report.Error.Code)
+			}
+			if lost = lost && name != "renamed"; lost != (code == record.Changed) || lost != (report.Outcome == ipc.Failed) {
+				t.Errorf("%s, opened with %d: %s, %q", name, access, report.Outcome, code)
+			}
+		}
+	}
 }

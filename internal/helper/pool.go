@@ -2,9 +2,13 @@ package helper
 
 import (
 	"context"
+	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"storaged/internal/backends"
+	"storaged/internal/diskio"
 	"storaged/internal/ipc"
 	"storaged/internal/record"
 )
@@ -86,6 +90,14 @@ func (p *Pool) InPlace(ctx context.Context) error {
 	found.Opened, found.ID = nil, is.ID
 	_, err = p.Backend.Space(ctx, found)
 	return err
+}
+
+// onOverlay reports whether the volumes of a pool that is open lie on an overlay.
+func (p *Pool) onOverlay() bool {
+	return slices.ContainsFunc(p.directory(), func(dir *os.File) bool {
+		kind, err := diskio.FileSystemOf(dir)
+		return err == nil && kind == unix.OVERLAYFS_SUPER_MAGIC
+	})
 }
 
 // At is the volume of that name.

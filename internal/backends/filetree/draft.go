@@ -214,7 +214,11 @@ func (d *draft) sound(ctx context.Context) error {
 		return err
 	}
 	crash.At(crash.Synced)
-	return d.dir.confirm(d.temp, d.file)
+	err := d.dir.confirm(d.temp, d.file)
+	if st, serr := d.stat(); serr == nil && (st.Nlink == 0 || errors.Is(err, backends.ErrNotFound)) {
+		return &backends.UnmadeError{Path: d.dir.path(d.temp)}
+	}
+	return err
 }
 
 // replace renames over the name, from which there is no way back. What had it has the

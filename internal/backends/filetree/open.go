@@ -13,6 +13,7 @@ import (
 
 	"storaged/internal/backends"
 	"storaged/internal/blockdev"
+	"storaged/internal/diskio"
 	"storaged/internal/image"
 	"storaged/internal/record"
 )
@@ -79,22 +80,47 @@ func (t Tree) openKnown(p backends.Pool) (*poolDir, error) {
 	case err == nil:
 	case errors.Is(err, backends.ErrNotFound):
 		return nil, away(p, errors.New("is not there: it was moved or removed, or what holds it is not mounted"))
+	case errors.Is(err, unix.EACCES):
+		return nil, forbidden(p, err)
 	default:
 		return nil, &backends.AwayError{Target: p.Target, Err: err}
 	}
-	id, _, err := d.id()
-	if err == nil && (Tree{}).Same(p.ID, id.identity()) {
-		return d, nil
+	if err := d.meant(p); err != nil {
+		d.Close()
+		return nil, err
 	}
-	d.Close()
+	return d, nil
+}
+
+// meant fails unless the directory, which is open at least as a path, is the one that is
+// known.
+func (d *poolDir) meant(p backends.Pool) error {
+	id, _, err := d.id()
 	if err != nil {
-		return nil, away(p, fmt.Errorf("cannot be looked at: %w", err))
+		return away(p, fmt.Errorf("cannot be looked at: %w", err))
+	}
+	if (Tree{}).Same(p.ID, id.identity()) {
+		return nil
 	}
 	known, err := parseID(p.ID)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nil, away(p, fmt.Errorf("%w: %s", backends.ErrReplaced, known.replacedBy(id)))
+	return away(p, fmt.Errorf("%w: %s", backends.ErrReplaced, known.replacedBy(id)))
+}
+
+// forbidden says why a directory cannot be opened that this process may not open. One that is
+// confined may open the pool's, and no other that has come to its place.
+func forbidden(p backends.Pool, cause error) error {
+	fd, err := unix.Open(p.Target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		d := &poolDir{os.NewFile(uintptr(fd), p.Target), p.Target}
+		defer d.Close() // it is a path only
+		if err := d.meant(p); err != nil {
+			return err
+		}
+	}
+	return &backends.AwayError{Target: p.Target, Err: cause}
 }
 
 // OpenPool opens the directory.
@@ -252,6 +278,9 @@ func (d *poolDir) openLocked(name string, a backends.Access) (*os.File, error) {
 	case backends.Grow:
 		lock = image.LockGrow
 	}
+	if err := d.foresee(name, a); err != nil {
+		return nil, err
+	}
 	f, err := d.open(name, flags)
 	if err != nil {
 		return nil, err
@@ -264,6 +293,26 @@ func (d *poolDir) openLocked(name string, a backends.Access) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// foresee refuses a volume in use before it is opened for writing, where that alone changes
+// it: on an overlay what lies in a lower layer gets a copy in the upper one.
+func (d *poolDir) foresee(name string, a backends.Access) error {
+	if kind, err := diskio.FileSystemOf(d.File); err != nil || kind != unix.OVERLAYFS_SUPER_MAGIC || a == backends.ReadShared {
+		return err
+	}
+	f, err := d.open(name, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // with the locks; nothing was written
+	if a == backends.Grow {
+		return d.busy(name, image.LockGrow(f))
+	}
+	if err := d.busy(name, image.AskExclusive(f)); err != nil {
+		return err
+	}
+	return d.busy(name, image.Unused(f))
 }
 
 // looks bounds how often a file is looked at that changes all the time.

@@ -31,6 +31,7 @@ func Delete(o *operation.Delete) (helper.Task, error) {
 	undone := fmt.Sprintf("%q is not deleted", at.Path)
 	if o.Algorithm != "" {
 		w.wipe = &wiping{path: at.Path, accept: o.AcceptLimits, spec: wipe.Spec{Algorithm: o.Algorithm}}
+		w.at.Admits = w.wipe.admits
 		undone += ", but may be partly overwritten"
 	}
 	return helper.Task{

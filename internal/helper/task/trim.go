@@ -31,6 +31,7 @@ func Trim(o *operation.Trim) (helper.Task, error) {
 	if w.view, err = viewOf(o, &helper.Volume{Location: at, Access: backends.WriteExclusive}, format, o.Image); err != nil {
 		return helper.Task{}, err
 	}
+	w.at.Admits = w.admits
 	return helper.Task{
 		Name: o.Task().Name, Resumes: o.Resume,
 		Doing:   fmt.Sprintf("trim %q", at.Path),
@@ -97,6 +98,15 @@ func (w trim) trimImage(ctx context.Context, r *helper.Run, before int64) error 
 		r.Report.Method = diskio.MethodPunch
 	}
 	return cmp.Or(err, serr)
+}
+
+// admits refuses what free does.
+func (w trim) admits(ctx context.Context, v backends.Volume) error {
+	info, err := v.Info()
+	if err != nil {
+		return err
+	}
+	return w.free(ctx, v, info)
 }
 
 // free refuses a volume that somebody has reserved space for.

@@ -92,7 +92,7 @@ func (w upload) work(ctx context.Context, r *helper.Run) error {
 			return err
 		}
 	}
-	err := named(w.at, w.with(ctx, r, true, func(c diskio.Content) error { return w.into(ctx, r, c) }))
+	err := w.with(ctx, r, true, func(c diskio.Content) error { return w.into(ctx, r, c) })
 	if err != nil && w.touched {
 		r.Report.Rollback = string(record.RollbackKept)
 	}

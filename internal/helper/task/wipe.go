@@ -26,7 +26,7 @@ func Wipe(o *operation.Wipe) (helper.Task, error) {
 	if o.Content {
 		format = imageIn(record.AsRaw, o.Format)
 	}
-	opened, err := viewOf(o, &helper.Volume{Location: at, Access: backends.WriteExclusive}, format, o.Image)
+	opened, err := viewOf(o, &helper.Volume{Location: at, Access: backends.WriteExclusive, Admits: w.admits}, format, o.Image)
 	if err != nil {
 		return helper.Task{}, err
 	}
@@ -70,7 +70,7 @@ func (w *wiping) work(ctx context.Context, r *helper.Run, of view) error {
 			}
 		}
 		w.goOn(r, of.at.Volume)
-		return named(of.at, w.overwrite(ctx, r, c))
+		return w.overwrite(ctx, r, c)
 	})
 }
 
@@ -156,6 +156,12 @@ func sentences(limits []wipe.Limit) []string {
 		out = append(out, l.Text)
 	}
 	return out
+}
+
+// admits refuses a file of which old content certainly stays readable, unless that is
+// accepted.
+func (w wiping) admits(ctx context.Context, v backends.Volume) error {
+	return w.reach(ctx, v.Content())
 }
 
 // reach refuses, before anything is written, a wipe after which old content
