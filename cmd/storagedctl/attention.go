@@ -116,7 +116,8 @@ func (s *session) ofVolumes(ctx context.Context, _ time.Time) (all []attention, 
 	return all, err
 }
 
-// ofJobs are those that have failed since, but for what was done again.
+// ofJobs are those that have failed since, but for what was done again, and what cannot be:
+// its pool is no more.
 func (s *session) ofJobs(ctx context.Context, since time.Time) (all []attention, err error) {
 	failed, err := s.endedSince(ctx, since, contract.JobFilter{States: []string{string(record.Failed)}})
 	if err != nil || len(failed) == 0 {
@@ -127,7 +128,14 @@ func (s *session) ofJobs(ctx context.Context, since time.Time) (all []attention,
 		f.Kinds = append(f.Kinds, string(j.Kind))
 	}
 	again, err := s.allJobs(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	pools, err := s.client.Pools(ctx)
 	for _, j := range failed {
+		if slices.ContainsFunc(j.Objects, inNone(pools)) {
+			continue
+		}
 		if slices.ContainsFunc(again, func(a record.Job) bool { return a.RetryOf != nil && *a.RetryOf == j.Number }) {
 			continue
 		}
@@ -138,6 +146,13 @@ func (s *session) ofJobs(ctx context.Context, since time.Time) (all []attention,
 		all = append(all, attention{"job", fmt.Sprintf("job %d", j.Number), text})
 	}
 	return all, err
+}
+
+// inNone reports whether an object is of none of the pools.
+func inNone(pools []record.Pool) func(record.Object) bool {
+	return func(o record.Object) bool {
+		return o.Pool != "" && !slices.ContainsFunc(pools, func(p record.Pool) bool { return p.Name == o.Pool })
+	}
 }
 
 // endedSince are jobs that have ended since then, whenever they were created.

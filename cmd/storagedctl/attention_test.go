@@ -54,6 +54,16 @@ func TestStatusNamesWhatNeedsAPerson(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 	d.locked(func(f *fake) {
+		for i := range f.jobs {
+			for k := range f.jobs[i].Objects {
+				f.jobs[i].Objects[k].Pool = "gone"
+			}
+		}
+	})
+	if out, _, _ := d.run("status --check --since 1h"); strings.Contains(out, "job:") {
+		t.Errorf("of jobs whose pool is no more: %s", out)
+	}
+	d.locked(func(f *fake) {
 		f.volumes["images/vm1.raw"] = record.Volume{Pool: "images", Name: "vm1.raw", State: record.VolumeReady}
 	})
 	if out, _, _ := d.run("status --check --since 2100-01-01"); strings.Contains(out, "job:") || strings.Contains(out, "volume:") {

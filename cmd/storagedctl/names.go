@@ -111,6 +111,14 @@ func (s *session) volumes(ctx context.Context, given []string) ([]volumeRef, err
 	return refs, nil
 }
 
+// checkPool wants the name of a pool.
+func checkPool(s string) error {
+	if _, err := parseNewVolume(s); err == nil {
+		return fmt.Errorf("%q is a volume, and a pool is named here; storagedctl vol show %s shows that volume", s, s)
+	}
+	return record.CheckName(s)
+}
+
 func checkJob(s string) error {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n > 0 {
 		return nil
@@ -165,7 +173,7 @@ func checkOption(s string) error {
 // words are the vocabulary of the grammar, beside that of cmdline.
 func (t *tool) words() map[string]cmdline.Word {
 	return map[string]cmdline.Word{
-		"POOL":         {Check: record.CheckName, Complete: offer((*client.Client).Pools, poolName)},
+		"POOL":         {Check: checkPool, Complete: offer((*client.Client).Pools, poolName)},
 		"SECRET":       {Check: record.CheckName, Complete: offer((*client.Client).Secrets, func(k record.Secret) []string { return []string{k.Name} })},
 		"NAME":         {Check: record.CheckName},
 		"VOL":          {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},

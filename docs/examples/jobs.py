@@ -61,7 +61,9 @@ class Values:
         if not number:
             return "no job"
         how = f"{phase if phase and kind < 3 else TYPES[kind]}, {done} of {total} bytes after {elapsed / 1000:.1f} s"
-        return f"{number} {id} {operation} {pool}{volume and '/' + volume} of {owner}: {state} ({how}, {rest / 1000:.1f} s left)"
+        if kind < 3:
+            how += f", {rest / 1000:.1f} s left" if rest else ", end not known"
+        return f"{number} {id} {operation} {pool}{volume and '/' + volume} of {owner}: {state} ({how})"
 
     def param(self):
         name, kind = self.text(), self.take("i")

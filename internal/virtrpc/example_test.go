@@ -37,6 +37,7 @@ func TestExampleOfTheManualWorks(t *testing.T) {
 	for command, want := range map[string][]string{
 		"list live":        {line, "of 67108864 bytes after"},
 		"list ended":       {" pool.start p of ", " volume.create p/a of root: succeeded (completed"},
+		"info 1":           {" s)\n"}, // of what has ended nothing is left
 		"info p/a":         {line},
 		"info p":           {"no job\n"},
 		"info " + begun.ID: {line},
