@@ -146,8 +146,7 @@ func TestWhatIsNamedTwiceIsDoneOnce(t *testing.T) {
 func TestOtherWordsAreUnderstood(t *testing.T) {
 	d := newDaemon(t)
 	for line, says := range map[string]string{
-		"vol rm images/x": "did you mean delete?", "vol ls": "did you mean list?", "ls": "did you mean list?", "volumes": "did you mean vol list?",
-		"job kill 410": "did you mean cancel?", "vol rename images/x images/y": "did you mean move?",
+		"vol remove images/x": "did you mean delete?", "log 410": "did you mean job log?", "job stop 410": "did you mean cancel?", "vol rename images/x images/y": "did you mean move?",
 		"list --kind clone": "\"clone\" is no kind of job; there are volume.clone, snapshot.clone\n", "list --kind delete": "there are volume.delete, snapshot.delete, pool.delete\n",
 		"vol resize images/vm1.raw 0 --shrink --yes": "hint: storagedctl vol delete images/vm1.raw", "vol resize images/vm1.raw -5G": "it cannot be negative; write the size that is wanted in the end",
 		"job limit 410": "hint: usage: storagedctl job limit [JOB] RATE|none", "vol upload images/vm1.raw /none --yes": "cannot open \"/none\": no such file",
@@ -191,4 +190,87 @@ func TestErrorsOfSeveralAreObjects(t *testing.T) {
 	if !slices.Equal(codes, []record.Code{record.NotFound, record.Partial}) {
 		t.Errorf("%v", codes)
 	}
+}
+
+// Short names and those of virsh do what is meant by them.
+func TestAliasesDoWhatIsMeant(t *testing.T) {
+	for line, ours := range map[string]string{
+		"ls images -o name": "vol list images -o name", "vol ls -o json": "vol list -o json", "pools": "pool list", "pool ls": "pool list", "jobs": "list", "job ls --all": "job list --all",
+		"rm images/vm1.raw": "vol delete images/vm1.raw", "--yes=true rm": "--yes=true vol", "cp images/base.raw images/x --dry-run": "vol clone images/base.raw images/x --dry-run",
+		"mv images/base.raw images/y --dry-run": "vol move images/base.raw images/y --dry-run", "-o name vol mv images/base.raw images/y --dry-run": "vol move -o name images/base.raw images/y --dry-run",
+		"vol rm images/vm1.raw --yes --dry-run": "vol delete images/vm1.raw --yes --dry-run", "job kill 7": "job cancel 7", "rm --help": "vol delete --help",
+		"pool-list --all --details": "pool list", "pool-info images": "pool show images", "pool-dumpxml images": "pool show images -o xml", "pool-destroy images --dry-run": "pool stop images --dry-run",
+		"vol-list images": "vol list images", "vol-list --pool images --details": "vol list images", "vol-info vm1.raw --pool images": "vol show images/vm1.raw", "vol-info --pool=images vm1.raw": "vol show images/vm1.raw",
+		"vol-dumpxml /srv/images/vm1.raw": "vol show /srv/images/vm1.raw -o xml", "vol-clone --pool images base.raw z --dry-run": "vol clone images/base.raw images/z --dry-run",
+		"vol-create-as images new 1G --dry-run --format raw": "vol create images/new 1G --dry-run --format raw", "vol-resize vm1.raw 9G --pool images --dry-run": "vol resize images/vm1.raw 9G --dry-run",
+		"vol-delete vm1.raw --pool images": "vol delete images/vm1.raw", "vol-clone a b": "vol clone a b", "vol-list --all": "vol list --all", "vol-upload vm1.raw /none --pool images --yes": "vol upload images/vm1.raw /none --yes",
+	} {
+		d := newDaemon(t)
+		out, errs, code := d.run(line)
+		wantOut, wantErrs, wantCode := d.run(ours)
+		if out != wantOut || errs != wantErrs || code != wantCode {
+			t.Errorf("%s: exit %d, %s%s\n%s: exit %d, %s%s", line, code, out, errs, ours, wantCode, wantOut, wantErrs)
+		}
+	}
+}
+
+// Every alias is a command that there is, and no other command's name.
+func TestAliasesAreOfCommands(t *testing.T) {
+	p := (&tool{}).program()
+	names := map[string]bool{}
+	var walk func(words string, commands []*cli.Command)
+	walk = func(words string, commands []*cli.Command) {
+		for _, c := range commands {
+			names[strings.TrimSpace(words+" "+c.Name)] = true
+			walk(strings.TrimSpace(words+" "+c.Name), c.Subcommands)
+		}
+	}
+	walk("", p.App.Commands)
+	for typed, a := range aliases() {
+		means, _, _ := strings.Cut(a.Means, " -")
+		if names[typed] || !names[means] || p.Synonyms[typed] != "" {
+			t.Errorf("%q is said to be %q", typed, a.Means)
+		}
+	}
+}
+
+// Of several volumes patterns are taken; what has such a name itself is meant first.
+func TestVolumesAreTakenByPatterns(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) {
+		f.addVolume("images", "vm2.raw", 1<<30)
+		f.addVolume("images", "odd[1].raw", 1<<30)
+		f.addVolume("images", "odd1.raw", 1<<30)
+	})
+	for _, c := range []struct {
+		line string
+		code int
+		out  string
+	}{
+		{"vol show images/vm* -o name", 0, "images/vm1.raw images/vm2.raw"},
+		{"vol show images/vm?.raw images/vm1.raw images/base.raw -o name", 0, "images/vm1.raw images/vm2.raw images/base.raw"},
+		{"vol show images/odd[1].raw -o name", 0, "images/odd[1].raw"},
+		{"vol show images/od[cd]1.raw -o name", 0, "images/odd1.raw"},
+		{"vol show images/[ -o name", record.ExitNotFound, ""},
+		{"vol show images/no* images/vm2* -o name", record.ExitPartial, "images/vm2.raw"},
+		{"vol list i*/*.raw -o name", 0, "images/base.raw images/odd1.raw images/odd[1].raw images/vm1.raw images/vm2.raw"},
+		{"vol list isos images/vm* images/vm1.raw -o name", 0, "isos/evil\\u202egpj.iso images/vm1.raw images/vm2.raw"},
+		{"vol list /srv/images/vm1.raw -o name", 0, "images/vm1.raw"},
+		{"vol list images/no*", record.ExitNotFound, ""},
+		{"vol delete images/vm*", record.ExitUsage, ""},
+		{"vol delete images/vm* --yes --dry-run -o name", 0, "images/vm1.raw (delete) images/vm2.raw (delete)"},
+		{"vol delete images/no* --yes --missing-ok -o name", 0, "images/no*"},
+		{"vol delete images/vm* images/vm1.raw --yes -o name", 0, "images/vm1.raw images/vm2.raw"},
+		{"rm images/no*", record.ExitUsage, ""},
+	} {
+		out, errs, code := d.run(c.line)
+		if got := strings.Join(strings.Split(strings.TrimSpace(out), "\n"), " "); got != c.out || code != c.code {
+			t.Errorf("%s: exit %d, not %d, %q, not %q\n%s", c.line, code, c.code, got, c.out, errs)
+		}
+	}
+	d.locked(func(f *fake) {
+		if len(f.jobs) != 2 {
+			t.Errorf("%d jobs", len(f.jobs))
+		}
+	})
 }

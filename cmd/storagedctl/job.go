@@ -485,7 +485,7 @@ func (s *session) someJobs(ctx context.Context, f contract.JobFilter, wanted int
 }
 
 func jobShow(ctx context.Context, s *session) error {
-	return showEach(s, s.jobShape(), func(id string) (record.Job, error) { return s.client.Job(ctx, id) }, sameJob)
+	return showEach(s, s.args(), s.jobShape(), func(id string) (record.Job, error) { return s.client.Job(ctx, id) })
 }
 
 func jobWait(ctx context.Context, s *session) error {

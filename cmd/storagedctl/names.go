@@ -96,6 +96,45 @@ func (s *session) linked(ctx context.Context, path string) ([]record.Volume, err
 	return s.client.Volumes(ctx, contract.VolumeFilter{Paths: paths})
 }
 
+// wanted gives the names of volumes that are given, of which each may be a pattern of
+// the shell's: 'images/vm*'. A volume of that very name comes first. What no pattern
+// matches stays as it is given, and is not found.
+func (s *session) wanted(ctx context.Context, given []string) ([]string, error) {
+	var names []string
+	for _, g := range given {
+		matches, err := s.matched(ctx, g)
+		switch {
+		case record.CodeOf(err) == record.Unreachable:
+			return nil, err
+		case err != nil || len(matches) == 0:
+			names = append(names, g)
+		}
+		for _, v := range matches {
+			names = append(names, volumeName(v))
+		}
+	}
+	return once(names), nil
+}
+
+// matched are the volumes that a pattern matches, by pool and by name.
+func (s *session) matched(ctx context.Context, pattern string) ([]record.Volume, error) {
+	pool, name, found := strings.Cut(pattern, "/")
+	if !found || pool == "" || !strings.ContainsAny(pattern, `*?[`) {
+		return nil, nil
+	}
+	if _, err := s.client.Volume(ctx, pool, name); record.CodeOf(err) != record.NotFound {
+		return nil, err // there is one of that name, or it cannot be known
+	}
+	volumes, err := s.client.Volumes(ctx, contract.VolumeFilter{})
+	return slices.DeleteFunc(volumes, func(v record.Volume) bool { return !matches(pool, v.Pool) || !matches(name, v.Name) }), err
+}
+
+// matches reports whether a pattern does; a bad one matches nothing.
+func matches(pattern, name string) bool {
+	ok, err := record.MatchName(pattern, name)
+	return err == nil && ok
+}
+
 // volumes does so for several; one that is named twice is one.
 func (s *session) volumes(ctx context.Context, given []string) ([]volumeRef, error) {
 	var refs []volumeRef

@@ -106,8 +106,7 @@ func poolList(ctx context.Context, s *session) error {
 }
 
 func poolShow(ctx context.Context, s *session) error {
-	return showEach(s, s.poolShape(), func(name string) (record.Pool, error) { return s.client.Pool(ctx, name) },
-		func(a, b record.Pool) bool { return a.Name == b.Name })
+	return showEach(s, s.args(), s.poolShape(), func(name string) (record.Pool, error) { return s.client.Pool(ctx, name) })
 }
 
 // onPools makes a verb that starts a job on each pool that it names.

@@ -625,3 +625,19 @@ func TestListsAreSorted(t *testing.T) {
 		}
 	}
 }
+
+// Who sits at a terminal is told the proper name, once, and nobody else.
+func TestAliasSaysItsProperName(t *testing.T) {
+	d := newDaemon(t)
+	for line, says := range map[string]string{
+		"vol-list images": "storagedctl: vol-list is vol list here", "ls": "storagedctl: ls is vol list here", "ls -q": "", "vol list": "",
+	} {
+		shown := strings.Join(d.shownBy(100, line), "\n")
+		if strings.Count(shown, " here") != len(nonEmpty([]string{says})) || !strings.Contains(shown, says) || !strings.Contains(shown, "images/vm1.raw") {
+			t.Errorf("%s: %s", line, shown)
+		}
+		if _, errs, _ := d.run(line); errs != "" {
+			t.Errorf("%s: without a terminal %q", line, errs)
+		}
+	}
+}

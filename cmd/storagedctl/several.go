@@ -42,6 +42,18 @@ func once(names []string) (out []string) {
 	return out
 }
 
+// onceBy leaves out what is there already by name.
+func onceBy[T any](all []T, name func(T) string) (out []T) {
+	seen := map[string]bool{}
+	for _, one := range all {
+		if n := name(one); !seen[n] {
+			seen[n] = true
+			out = append(out, one)
+		}
+	}
+	return out
+}
+
 // onceEach is once where an object may be given by its name and by its uuid too:
 // of several, the latter are looked up. One that is not found stays as it is given.
 func onceEach(names []string, nameOf func(uuid string) (string, error)) []string {
@@ -75,9 +87,10 @@ func (s *session) jobs(ctx context.Context, ids []string) []string {
 	})
 }
 
-// showEach shows each of the objects that the command names.
-func showEach[T any](s *session, sh shape[T], find func(name string) (T, error), same func(a, b T) bool) error {
-	found, outcomes, err := findEach(s.args(), find, same)
+// showEach shows each of several objects.
+func showEach[T any](s *session, names []string, sh shape[T], find func(name string) (T, error)) error {
+	same := func(a, b T) bool { return sh.name(a) == sh.name(b) }
+	found, outcomes, err := findEach(names, find, same)
 	if err != nil {
 		return err
 	}

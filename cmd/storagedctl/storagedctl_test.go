@@ -648,7 +648,7 @@ func TestCompletionAsksTheDaemonForNames(t *testing.T) {
 	})
 	for line, want := range map[string]string{
 		"pool start ":                "images isos",
-		"vol list i":                 "images isos",
+		"vol list i":                 "images isos images/ isos/",
 		"vol show ":                  "images/ isos/",
 		"vol show images/v":          "images/vm1.raw",
 		"vol create ":                "images/ isos/",

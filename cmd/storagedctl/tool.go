@@ -25,7 +25,8 @@ type tool struct {
 }
 
 const about = `A volume is POOL/NAME or its absolute path, a pool its name or uuid, a job its
-number or uuid. Sizes are read as virsh reads them: K is 1024, KB is 1000, KiB
+number or uuid. Verbs that take several volumes that there are take patterns too, in
+quotes: 'images/vm*'. Sizes are read as virsh reads them: K is 1024, KB is 1000, KiB
 is 1024, a bare number is bytes; times are like 90s, 4h or 2d.
 
 A verb that starts a job waits for its end. The first Ctrl-C cancels the job
@@ -49,18 +50,42 @@ func (t *tool) program() cmdline.Program {
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand(), t.secretCommand(), t.libvirtCommand()}, t.hostCommands()...),
 	}
-	return cmdline.Program{App: app, Words: t.words(), Synonyms: synonyms(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
+	return cmdline.Program{App: app, Words: t.words(), Synonyms: synonyms(), Aliases: aliases(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
 }
 
-// synonyms are verbs that other programs have for what is done here by another.
+// synonyms are verbs that other programs have for what is done here by another, where
+// it is not clear enough what is meant to do it.
 func synonyms() map[string]string {
 	return map[string]string{
-		"vol rename": "move", "vol mv": "move", "vol info": "show", "vol copy": "clone", "vol cp": "clone", "vol ls": "list",
-		"vol rm": "delete", "vol remove": "delete", "vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create", "vol convert": "clone", "vol export": "download", "vol check": "verify", "vol repair": "verify",
-		"pool info": "show", "pool destroy": "stop", "pool ls": "list", "pool add": "create", "pool remove": "undefine", "pool rm": "undefine",
-		"job info": "show", "job kill": "cancel", "job stop": "cancel", "job ls": "list", "job rm": "forget", "job continue": "resume",
-		"ls": "list", "jobs": "list", "ps": "list", "pools": "pool list", "volumes": "vol list", "log": "job log", "show": "job show",
+		"vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create", "vol convert": "clone", "vol export": "download", "vol check": "verify", "vol repair": "verify", "vol remove": "delete", "vol rename": "move", "vol copy": "clone",
+		"pool destroy": "stop", "pool add": "create", "pool remove": "undefine", "pool rm": "undefine",
+		"job stop": "cancel", "job rm": "forget", "job continue": "resume",
+		"log": "job log", "show": "job show",
 	}
+}
+
+// aliases are words of the shell and of virsh that do what is meant.
+func aliases() map[string]cmdline.Alias {
+	all := map[string]cmdline.Alias{}
+	for typed, means := range map[string]string{
+		"ls": "vol list", "rm": "vol delete", "cp": "vol clone", "mv": "vol move", "ps": "list", "jobs": "list", "pools": "pool list", "volumes": "vol list",
+		"vol ls": "vol list", "vol rm": "vol delete", "vol cp": "vol clone", "vol mv": "vol move", "vol info": "vol show",
+		"pool ls": "pool list", "pool info": "pool show", "job ls": "job list", "job info": "job show", "job kill": "job cancel",
+		"pool-info": "pool show", "pool-dumpxml": "pool show -o xml", "pool-start": "pool start", "pool-destroy": "pool stop", "pool-refresh": "pool refresh",
+		"pool-build": "pool build", "pool-autostart": "pool autostart", "pool-undefine": "pool undefine", "pool-delete": "pool delete", "pool-edit": "pool edit",
+	} {
+		all[typed] = cmdline.Alias{Means: means}
+	}
+	for typed, means := range map[string]string{
+		"vol-info": "vol show", "vol-dumpxml": "vol show -o xml", "vol-clone": "vol clone", "vol-delete": "vol delete", "vol-resize": "vol resize",
+		"vol-wipe": "vol wipe", "vol-upload": "vol upload", "vol-download": "vol download",
+	} {
+		all[typed] = cmdline.Alias{Means: means, Pool: "--pool"}
+	}
+	all["pool-list"] = cmdline.Alias{Means: "pool list", Idle: []string{"--all", "--details"}}
+	all["vol-list"] = cmdline.Alias{Means: "vol list", Pool: "--pool", Idle: []string{"--details"}}
+	all["vol-create-as"] = cmdline.Alias{Means: "vol create", Joins: true}
+	return all
 }
 
 func globalFlags() []cli.Flag {

@@ -385,6 +385,29 @@ func TestTopOnARealTerminal(t *testing.T) {
 	}
 }
 
+// So does watch: a line for each job, what runs first, and what finds no room is counted.
+func TestWatchOnARealTerminal(t *testing.T) {
+	d := newDaemon(t).hold()
+	crowd(d)
+	for _, columns := range []int{60, 80, 120} {
+		m := newMux(t, columns, 12, d.socket, "job watch")
+		lines := m.expect("more queued")
+		t.Logf("%d columns:\n%s", columns, strings.Join(lines, "\n"))
+		for i, number := range []string{"413", "412", "411", "410", "414", "415", "416", "417", "418", "419"} {
+			if !strings.HasPrefix(lines[i], "job "+number) {
+				t.Errorf("%d columns: line %d is %q", columns, i+1, lines[i])
+			}
+		}
+		if !strings.HasPrefix(lines[10], "and 7 more queued") {
+			t.Errorf("%d columns: %q", columns, lines)
+		}
+		expectAll(t, lines[0], "34.2 %")
+		expectAll(t, lines[3], "43.2 %", "paused (user)")
+		m.run("send-keys", "-t", "top", "C-c")
+		m.expect("exit 130")
+	}
+}
+
 // mux is a terminal that tmux emulates.
 type mux struct {
 	t      *testing.T
@@ -404,7 +427,7 @@ func newMux(t *testing.T, columns, lines int, socket, line string) *mux {
 		_ = m.command("kill-server").Run()
 		_ = os.RemoveAll(dir)
 	})
-	command := fmt.Sprintf("STORAGEDCTL_MAIN=1 GORACE=atexit_sleep_ms=0 %s --socket %s %s; echo exit $?; read x", os.Args[0], socket, line)
+	command := fmt.Sprintf("trap : INT; STORAGEDCTL_MAIN=1 GORACE=atexit_sleep_ms=0 %s --socket %s %s; echo exit $?; read x", os.Args[0], socket, line)
 	m.run("-f", "/dev/null", "new-session", "-d", "-s", "top", "-x", fmt.Sprint(columns), "-y", fmt.Sprint(lines), "-e", "NO_COLOR=1", "sh", "-c", command)
 	return m
 }

@@ -16,12 +16,15 @@ import (
 	"storaged/internal/virtxml"
 )
 
+// patterns is said of verbs that take several volumes.
+const patterns = "Of several volumes a pattern may be given, in quotes lest the shell takes it: 'images/vm*'. A volume that has\nsuch a name itself is meant before others."
+
 func (t *tool) volumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL…]", Flags: freshFlag(), Action: t.reading(volumeList)},
-			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Flags: freshFlag(), Action: t.reading(volumeShow)},
+			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL|VOL…]", Description: patterns, Flags: freshFlag(), Action: t.reading(volumeList)},
+			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Description: patterns, Flags: freshFlag(), Action: t.reading(volumeShow)},
 			t.createVerb(), t.cloneVerb(), t.uploadVerb(), t.downloadVerb(), t.resizeVerb(), t.wipeVerb(), t.trimVerb(), t.rekeyVerb(), t.verifyVerb(),
 			t.moveVerb(), t.flattenVerb(), t.rebaseVerb(), t.deleteVerb(), t.snapshotCommand(),
 		},
@@ -161,26 +164,48 @@ func volumeList(ctx context.Context, s *session) error {
 		}
 		return printList(s, s.volumeShape(), volumes)
 	}
-	find := func(pool string) ([]record.Volume, error) { return s.client.PoolVolumes(ctx, pool) }
+	find := func(given string) ([]record.Volume, error) { return s.listOf(ctx, given) }
 	lists, outcomes, err := findEach(s.pools(ctx), find, func(_, _ []record.Volume) bool { return false })
 	if err != nil {
 		return err
 	}
 	if len(lists) > 0 {
-		err = printList(s, s.volumeShape(), slices.Concat(lists...))
+		err = printList(s, s.volumeShape(), onceBy(slices.Concat(lists...), volumeName))
 	}
 	return errors.Join(err, s.verdict(outcomes))
 }
 
-func volumeShow(ctx context.Context, s *session) error {
-	find := func(given string) (record.Volume, error) {
-		r, err := s.volume(ctx, given)
-		if err != nil {
-			return record.Volume{}, err
-		}
-		return s.client.Volume(ctx, r.pool, r.name)
+// listOf gives the volumes of a pool, or those that a pattern or a name is of.
+func (s *session) listOf(ctx context.Context, given string) ([]record.Volume, error) {
+	if !strings.Contains(given, "/") {
+		return s.client.PoolVolumes(ctx, given)
 	}
-	return showEach(s, s.volumeShape(), find, func(a, b record.Volume) bool { return volumeName(a) == volumeName(b) })
+	if volumes, err := s.matched(ctx, given); err != nil || len(volumes) > 0 {
+		return volumes, err
+	}
+	v, err := s.known(ctx, given)
+	if err != nil {
+		return nil, err
+	}
+	return []record.Volume{v}, nil
+}
+
+// known gives the volume that is given by name or path.
+func (s *session) known(ctx context.Context, given string) (record.Volume, error) {
+	r, err := s.volume(ctx, given)
+	if err != nil {
+		return record.Volume{}, err
+	}
+	return s.client.Volume(ctx, r.pool, r.name)
+}
+
+func volumeShow(ctx context.Context, s *session) error {
+	find := func(given string) (record.Volume, error) { return s.known(ctx, given) }
+	names, err := s.wanted(ctx, s.args())
+	if err != nil {
+		return err
+	}
+	return showEach(s, names, s.volumeShape(), find)
 }
 
 // onVolume starts a job on the volume that the command names first; ruin says what

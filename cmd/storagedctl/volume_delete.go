@@ -11,7 +11,7 @@ import (
 
 func (t *tool) deleteVerb() *cli.Command {
 	return &cli.Command{
-		Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…",
+		Name: "delete", Usage: "delete volumes", ArgsUsage: "VOL…", Description: patterns,
 		Flags: jobFlags(
 			&cli.StringFlag{Name: "wipe", Usage: "wipe them first, with zeroes or another algorithm: `[=ALGORITHM]`"},
 			&cli.BoolFlag{Name: "accept-limits", Usage: "wipe even if old content will stay readable elsewhere"},
@@ -22,7 +22,11 @@ func (t *tool) deleteVerb() *cli.Command {
 }
 
 func volumeDelete(ctx context.Context, s *session) error {
-	refs, outcomes, err := findEach(s.args(), func(given string) (volumeRef, error) { return s.volume(ctx, given) },
+	names, err := s.wanted(ctx, s.args())
+	if err != nil {
+		return err
+	}
+	refs, outcomes, err := findEach(names, func(given string) (volumeRef, error) { return s.volume(ctx, given) },
 		func(a, b volumeRef) bool { return a == b })
 	if err == nil && len(refs) > 0 {
 		err = s.confirm(ctx, s.losing("deletes "+named(refs), refs...))
@@ -47,7 +51,13 @@ func volumeDelete(ctx context.Context, s *session) error {
 	return s.run(ctx, starts...)
 }
 
+// mostNamed is how many volumes are named in a sentence; of more there is a list.
+const mostNamed = 8
+
 func named(refs []volumeRef) string {
+	if len(refs) > mostNamed {
+		return plural(len(refs), "volume")
+	}
 	names := make([]string, len(refs))
 	for i, r := range refs {
 		names[i] = r.String()

@@ -31,6 +31,9 @@ type Program struct {
 	// Synonyms are words of other programs, each after the name of the command that
 	// it is looked for under, with what does that here.
 	Synonyms map[string]string
+	// Aliases are words of other programs that are taken for commands, each after the
+	// words of the commands that it stands under.
+	Aliases map[string]Alias
 	// Tail is printed at the end of the program's own help, above the exit codes:
 	// a line with a title, and what stands under it.
 	Tail string
@@ -84,6 +87,7 @@ func (p Program) run(args []string) (*invocation, error) {
 	if err := p.check(inv); err != nil {
 		return inv, err
 	}
+	p.sayName(inv)
 	return inv, p.App.RunContext(context.Background(), inv.argv(p.App.Name))
 }
 

@@ -17,6 +17,7 @@ type invocation struct {
 	args    []string
 	help    bool
 	version bool
+	alias   *called // nil: the command was called by its own name
 }
 
 // given is a flag as it was given. level is the depth of the command it
@@ -140,6 +141,9 @@ func (p Program) takeWord(inv *invocation, w string) error {
 	}
 	i := slices.IndexFunc(subs, func(c *cli.Command) bool { return c.HasName(w) })
 	if i < 0 {
+		if taken, err := p.takeAlias(inv, w); taken {
+			return err
+		}
 		e := Usagef("%q is not a command of %q", w, p.line(inv.path))
 		return e.WithHint("%s", p.instead(inv.path, w, visible(subs)))
 	}
@@ -174,6 +178,9 @@ func (p Program) instead(path []*cli.Command, word string, known []string) strin
 // takeFlag takes the flag at the front of words and its value, and says how
 // many words that were.
 func (p Program) takeFlag(inv *invocation, words []string) (used int, err error) {
+	if used := inv.alias.takeFlag(words); used > 0 {
+		return used, nil
+	}
 	typed, value, attached := strings.Cut(words[0], "=")
 	flag, level := p.findFlag(inv.path, typed)
 	if flag == nil {

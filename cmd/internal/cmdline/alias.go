@@ -1,0 +1,110 @@
+package cmdline
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"storaged/internal/term"
+)
+
+// Alias is what a word of another program does here. Whoever types it is told the
+// command's own name.
+type Alias struct {
+	Means string   // the words of the command, and flags of it
+	Idle  []string // flags of the other program that ask for what is so here anyway
+	Pool  string   // the flag by which it names the pool of volumes that are given by name
+	Joins bool     // the first two arguments are pool and name of a volume
+}
+
+// called is an alias as it was typed.
+type called struct {
+	Alias
+	typed string
+	pool  string // the value of its flag
+}
+
+// takeAlias takes a word that is an alias at the end of path, if it is one.
+func (p Program) takeAlias(inv *invocation, word string) (bool, error) {
+	typed := word
+	if len(inv.path) > 0 {
+		_, words, _ := strings.Cut(p.line(inv.path), " ")
+		typed = words + " " + word
+	}
+	alias, ok := p.Aliases[typed]
+	if !ok {
+		return false, nil
+	}
+	inv.alias, inv.path = &called{Alias: alias, typed: typed}, nil
+	words := strings.Fields(alias.Means)
+	for i := 0; i < len(words); i++ {
+		if words[i][0] != '-' {
+			if err := p.takeWord(inv, words[i]); err != nil {
+				return true, err
+			}
+			continue
+		}
+		used, err := p.takeFlag(inv, words[i:])
+		if err != nil {
+			return true, err
+		}
+		i += used - 1
+	}
+	return true, nil
+}
+
+// takeFlag takes a flag of the other program at the front of words, and says how many
+// words that were, 0 if it is none.
+func (c *called) takeFlag(words []string) int {
+	name, value, attached := strings.Cut(words[0], "=")
+	switch {
+	case c == nil:
+		return 0
+	case slices.Contains(c.Idle, words[0]):
+		return 1
+	case c.Pool == "" || name != c.Pool:
+		return 0
+	case attached:
+		c.pool = value
+		return 1
+	case len(words) > 1:
+		c.pool = words[1]
+		return 2
+	}
+	return 0
+}
+
+// translate puts the arguments as the command has them.
+func (inv *invocation) translate(slots []slot) {
+	c := inv.alias
+	if c == nil {
+		return
+	}
+	if c.Joins && len(inv.args) > 1 {
+		inv.args = append([]string{inv.args[0] + "/" + inv.args[1]}, inv.args[2:]...)
+	}
+	if c.pool == "" {
+		return
+	}
+	if len(inv.args) == 0 {
+		inv.args = []string{c.pool}
+		return
+	}
+	for i, arg := range inv.args {
+		s, _ := slotOf(slots, i)
+		volume := slices.Contains(s.alternatives, "VOL") || slices.Contains(s.alternatives, "POOL/NAME")
+		if volume && !strings.Contains(arg, "/") {
+			inv.args[i] = c.pool + "/" + arg
+		}
+	}
+}
+
+// sayName says to people what an alias is called here.
+func (p Program) sayName(inv *invocation) {
+	if inv.alias == nil || inv.value("quiet") == "true" {
+		return
+	}
+	if out := Output(p.App.ErrWriter); out.Terminal {
+		_, _ = fmt.Fprintf(out.W, "%s: %s is %s here\n", p.App.Name, term.Escape(inv.alias.typed), inv.alias.Means)
+	}
+}
