@@ -32,6 +32,7 @@ func (t *tool) hostCommands() []*cli.Command {
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "check", Usage: "print only what needs a person, and exit with 1 if there is something"},
 				&cli.StringFlag{Name: "since", Value: "1d", Usage: "of jobs those that have failed since `WHEN` (default 1d)"},
+				templateFlag(),
 			},
 		},
 		{
@@ -42,8 +43,8 @@ func (t *tool) hostCommands() []*cli.Command {
 		},
 		t.limitsCommand(),
 		t.drainCommand(),
-		{Name: "capabilities", Usage: "show the types of pools and what they can do", Action: t.reading(capabilities)},
-		{Name: "version", Usage: "show the versions of this program and of the daemon", Action: t.reading(showVersion)},
+		{Name: "capabilities", Usage: "show the types of pools and what they can do", Flags: []cli.Flag{templateFlag()}, Action: t.reading(capabilities)},
+		{Name: "version", Usage: "show the versions of this program and of the daemon", Flags: []cli.Flag{templateFlag()}, Action: t.reading(showVersion)},
 		{
 			Name: "completion", Usage: "print what a shell needs to complete command lines", ArgsUsage: "bash|zsh|fish",
 			Description: "Example: source <(storagedctl completion bash)",

@@ -25,7 +25,7 @@ func (t *tool) jobCommand() *cli.Command {
 	return &cli.Command{
 		Name: "job", Usage: "jobs: the long tasks on pools and volumes", Subcommands: []*cli.Command{
 			t.jobListCommand("list", "list the jobs that have not ended"),
-			{Name: "show", Usage: "show all about a job", ArgsUsage: "JOB…", Action: t.reading(jobShow)},
+			{Name: "show", Usage: "show all about a job", ArgsUsage: "JOB…", Flags: []cli.Flag{templateFlag()}, Action: t.reading(jobShow)},
 			{
 				Name: "watch", Usage: "show the progress of jobs until they end", ArgsUsage: "[JOB…]",
 				Description: "Without JOB it shows all that have not ended. Ctrl-C leaves; the jobs go on.",
@@ -67,7 +67,7 @@ func timeoutFlag() cli.Flag {
 func (t *tool) jobListCommand(name, usage string) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, Action: t.reading(jobList),
-		Flags: selecting(&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also jobs that have ended"}),
+		Flags: selecting(&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also jobs that have ended"}, templateFlag()),
 	}
 }
 

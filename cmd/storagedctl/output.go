@@ -78,6 +78,9 @@ func printList[T any](s *session, sh shape[T], items []T) error {
 			return cmdline.Usagef("--sort: %s", err)
 		}
 	}
+	if s.form != nil {
+		return printForm(s, items)
+	}
 	switch s.format {
 	case "json":
 		return printDocument(s.out, list(items))
@@ -93,12 +96,9 @@ func printList[T any](s *session, sh shape[T], items []T) error {
 	case "xml":
 		return printDocuments(s.out, items, sh.xml)
 	}
-	layout := term.Layout{NoHeaders: s.cli.Bool("no-headers")}
+	layout := s.layout()
 	if names := s.cli.String("columns"); names != "" {
 		layout.Columns = strings.Split(names, ",")
-	}
-	if out := cmdline.Output(s.out); out.Terminal && !s.cli.Bool("wide") {
-		layout.Width = out.Width()
 	}
 	if _, err := term.Choose(sh.columns, layout.Columns); err != nil {
 		return cmdline.Usagef("--columns: %s", err)
@@ -106,10 +106,21 @@ func printList[T any](s *session, sh shape[T], items []T) error {
 	return term.Table(s.out, sh.columns, items, layout)
 }
 
+// layout is that of a table with all of its columns.
+func (s *session) layout() term.Layout {
+	l := term.Layout{NoHeaders: s.cli.Bool("no-headers")}
+	if out := cmdline.Output(s.out); out.Terminal && !s.cli.Bool("wide") {
+		l.Width = out.Width()
+	}
+	return l
+}
+
 // printOne shows a single thing with all there is to say, or, with --columns,
 // a table of one.
 func printOne[T any](s *session, sh shape[T], item T) error {
 	switch {
+	case s.form != nil:
+		return printForm(s, []T{item})
 	case s.format == "json":
 		return printDocument(s.out, item)
 	case s.format != "table" || s.cli.String("columns") != "":
@@ -127,7 +138,7 @@ func printSeveral[T any](s *session, sh shape[T], items []T, asked int) error {
 		}
 		return printOne(s, sh, items[0])
 	}
-	if s.format != "table" || s.cli.String("columns") != "" {
+	if s.form != nil || s.format != "table" || s.cli.String("columns") != "" {
 		return printList(s, sh, items)
 	}
 	for i, item := range items {

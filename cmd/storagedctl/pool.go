@@ -17,8 +17,8 @@ func (t *tool) poolCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pool", Usage: "storage pools",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the pools", Flags: freshFlag(), Action: t.reading(poolList)},
-			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: freshFlag(), Action: t.reading(poolShow)},
+			{Name: "list", Usage: "list the pools", Flags: append(freshFlag(), templateFlag()), Action: t.reading(poolList)},
+			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: append(freshFlag(), templateFlag()), Action: t.reading(poolShow)},
 			t.sourcesVerb(), t.defineVerb(), t.poolCreateVerb(), t.buildVerb(),
 			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(new(operation.PoolStartRequest)))},
 			t.stopVerb(),

@@ -21,7 +21,7 @@ func (t *tool) secretCommand() *cli.Command {
 		Name: "secret", Usage: "passphrases and keys, by name",
 		Description: "Volumes refer to a secret by its name. What it is, the daemon gives to nobody but its helpers.",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list their names, and what they open", Action: t.changing(secretList)}, // not for everybody
+			{Name: "list", Usage: "list their names, and what they open", Flags: []cli.Flag{templateFlag()}, Action: t.changing(secretList)}, // not for everybody
 			{
 				Name: "set", Usage: "keep a secret", ArgsUsage: "SECRET",
 				Description: "All of the file is the secret, a newline at its end too. One that opens a volume is not replaced:\n" +

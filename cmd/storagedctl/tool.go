@@ -110,6 +110,7 @@ type session struct {
 	client *client.Client
 	notes  term.Output     // on stderr; nothing with --quiet
 	format string          // of results: table, json, jsonl or name
+	form   *form           // or by a template; nil: they are not
 	said   map[string]bool // warnings of jobs
 }
 
@@ -142,6 +143,10 @@ func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
 	s := &session{tool: t, cli: c, said: map[string]bool{}, format: c.String("output"), notes: cmdline.Output(t.errs)}
 	if s.format == "" {
 		s.format = "table"
+	}
+	var err error
+	if s.form, err = formOf(c); err != nil {
+		return nil, err
 	}
 	if c.Bool("quiet") {
 		s.notes = term.Output{W: io.Discard, Now: time.Now}

@@ -23,8 +23,8 @@ func (t *tool) volumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "vol", Aliases: []string{"volume"}, Usage: "volumes",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL|VOL…]", Description: patterns, Flags: freshFlag(), Action: t.reading(volumeList)},
-			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Description: patterns, Flags: freshFlag(), Action: t.reading(volumeShow)},
+			{Name: "list", Usage: "list the volumes of all or some pools", ArgsUsage: "[POOL|VOL…]", Description: patterns, Flags: append(freshFlag(), templateFlag()), Action: t.reading(volumeList)},
+			{Name: "show", Usage: "show all about a volume", ArgsUsage: "VOL…", Description: patterns, Flags: append(freshFlag(), templateFlag()), Action: t.reading(volumeShow)},
 			t.createVerb(), t.cloneVerb(), t.uploadVerb(), t.downloadVerb(), t.resizeVerb(), t.wipeVerb(), t.trimVerb(), t.rekeyVerb(), t.verifyVerb(),
 			t.moveVerb(), t.flattenVerb(), t.rebaseVerb(), t.deleteVerb(), t.snapshotCommand(),
 		},

@@ -26,7 +26,7 @@ func (t *tool) snapshotCommand() *cli.Command {
 					"Example: storagedctl vol snapshot create images/vm1.raw@before-upgrade",
 				Flags: jobFlags(), Action: t.changing(snapshotCreate),
 			},
-			{Name: "list", Usage: "list the snapshots of a volume", ArgsUsage: "VOL", Flags: freshFlag(), Action: t.reading(snapshotList)},
+			{Name: "list", Usage: "list the snapshots of a volume", ArgsUsage: "VOL", Flags: append(freshFlag(), templateFlag()), Action: t.reading(snapshotList)},
 			{
 				Name: "restore", Usage: "make a volume what it was when the snapshot was made", ArgsUsage: "VOL@NAME",
 				Description: "What the volume has now is gone after that. The snapshot stays.",

@@ -1,7 +1,6 @@
 package term
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +64,6 @@ func TestScreenDrawsTextAsText(t *testing.T) {
 	}
 	pty.Expect(giveScreen)
 	if k, open := <-s.Keys(); open {
-		t.Error(fmt.Sprintf("key %q after the end", k))
+		t.Errorf("key %q after the end", k)
 	}
 }

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+	"text/template/parse"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"storaged/cmd/internal/cmdline"
+	"storaged/internal/quantity"
+	"storaged/internal/term"
+)
+
+// Bounds of --format: of its text, and of what one thing makes of it, in bytes.
+const maxTemplate, maxFormatted = 16 << 10, 1 << 20
+
+// templateFlag is of verbs that tell of things.
+func templateFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Usage: "print each by a template of Go, like '{{.Name}} {{.State}}'; 'table {{.Name}}\\t{{.State}}' aligns them under headers: `TEMPLATE`"}
+}
+
+// form is a template of --format, of which each line is one thing.
+type form struct {
+	template *template.Template
+	offset   int // of its text in what was given, in bytes
+	table    bool
+	headers  []string // of a table
+}
+
+// parseForm reads a template. Errors say at which column it is wrong.
+func parseForm(given string) (*form, error) {
+	if len(given) > maxTemplate {
+		return nil, cmdline.Usagef("--format: %d bytes are more than %d", len(given), maxTemplate)
+	}
+	text, table := strings.CutPrefix(given, "table ")
+	offset := len(given) - len(text)
+	t, err := template.New("").Funcs(formFunctions).Option("missingkey=error").Parse(text)
+	if err != nil {
+		return nil, cmdline.Usagef("--format: column %d: %s", offset+badAction(text)+1, reason(err))
+	}
+	f := &form{template: t, offset: offset, table: table}
+	for _, one := range t.Templates() {
+		if one.Tree != nil {
+			harmless(one.Root, table)
+		}
+	}
+	if table && t.Tree != nil {
+		f.headers = headersOf(t.Root)
+	}
+	return f, nil
+}
+
+// formFunctions are what a template may call beside Go's own.
+var formFunctions = template.FuncMap{
+	"join": func(separator string, list []any) string {
+		words := make([]string, len(list))
+		for i, v := range list {
+			words[i] = fmt.Sprint(v)
+		}
+		return strings.Join(words, separator)
+	},
+	"size": func(n int64) string { return quantity.FormatBytes(n) },
+	"ago": func(v any) string {
+		t, ok := v.(time.Time)
+		if !ok {
+			return ""
+		}
+		return ago(&t)
+	},
+	"upper":  strings.ToUpper,
+	"lower":  strings.ToLower,
+	"printf": boundedPrintf,
+	"shown":  func(v any) string { return term.Escape(fmt.Sprint(v)) },
+}
+
+// widths are figures in a format that make text longer than anybody reads.
+var widths = regexp.MustCompile(`%[^a-zA-Z%]*(\d{4,}|\*)`)
+
+func boundedPrintf(format string, values ...any) (string, error) {
+	if widths.MatchString(format) {
+		return "", errors.New("a width has three digits at most")
+	}
+	return fmt.Sprintf(format, values...), nil
+}
+
+// badAction is where the first action of a text begins that cannot be read, or its end.
+func badAction(text string) int {
+	for at := 0; ; {
+		begin := strings.Index(text[at:], "{{")
+		if begin < 0 {
+			return len(text)
+		}
+		begin += at
+		length := strings.Index(text[begin:], "}}")
+		if length < 0 {
+			return begin
+		}
+		at = begin + length + len("}}")
+		_, err := template.New("").Funcs(formFunctions).Parse(text[:at])
+		if err != nil && !strings.Contains(err.Error(), "unexpected EOF") {
+			return begin
+		}
+	}
+}
+
+// reason is what an error of a template says, without where.
+func reason(err error) string {
+	text := err.Error()
+	if i := strings.LastIndex(text, ">: "); i >= 0 {
+		return strings.Replace(text[i+len(">: "):], "map has no entry for key", "there is no field", 1)
+	}
+	return place.ReplaceAllString(text, "")
+}
+
+// place is how errors of templates begin: template: NAME:LINE:COLUMN: .
+var place = regexp.MustCompile(`^template: [^:]*:(\d+:)?(\d+:)? ?`)
+
+// harmless has every value shown as text that gives a terminal no orders, and reads \t
+// and \n in what stands between. In a table blanks between two values part columns.
+func harmless(n parse.Node, table bool) {
+	switch n := n.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			return
+		}
+		for _, one := range n.Nodes {
+			harmless(one, table)
+		}
+	case *parse.TextNode:
+		n.Text = []byte(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(string(n.Text)))
+		if table && len(bytes.TrimSpace(n.Text)) == 0 {
+			n.Text = []byte("\t")
+		}
+	case *parse.ActionNode:
+		if len(n.Pipe.Decl) == 0 {
+			shown := &parse.CommandNode{NodeType: parse.NodeCommand, Pos: n.Pos, Args: []parse.Node{parse.NewIdentifier("shown").SetTree(nil).SetPos(n.Pos)}}
+			n.Pipe.Cmds = append(n.Pipe.Cmds, shown)
+		}
+	case *parse.IfNode:
+		harmless(n.List, table)
+		harmless(n.ElseList, table)
+	case *parse.RangeNode:
+		harmless(n.List, table)
+		harmless(n.ElseList, table)
+	case *parse.WithNode:
+		harmless(n.List, table)
+		harmless(n.ElseList, table)
+	}
+}
+
+// headersOf names the columns of a table by the fields in them.
+func headersOf(root *parse.ListNode) []string {
+	headers := []string{""}
+	for _, n := range root.Nodes {
+		if text, ok := n.(*parse.TextNode); ok {
+			for i := range strings.Count(string(text.Text), "\t") + 1 {
+				if i > 0 {
+					headers = append(headers, "")
+				}
+			}
+			continue
+		}
+		last := &headers[len(headers)-1]
+		if name := fieldIn.FindString(n.String()); *last == "" {
+			*last = strings.ToLower(name[strings.LastIndexByte(name, '.')+1:])
+		}
+	}
+	return headers
+}
+
+// fieldIn finds a field in the text of an action.
+var fieldIn = regexp.MustCompile(`(\.[A-Z][A-Za-z0-9]*)+`)
+
+// apply gives what a template makes of a thing.
+func (f *form) apply(item any) (string, error) {
+	var b bytes.Buffer
+	err := f.template.Execute(&bounded{&b}, viewOf(reflect.ValueOf(item), nil))
+	if err != nil {
+		at := ""
+		if m := failedAt.FindStringSubmatch(err.Error()); m != nil {
+			column, _ := strconv.Atoi(m[1])
+			at = fmt.Sprintf("column %d, %s: ", f.offset+column+1, m[2])
+		}
+		return "", cmdline.Usagef("--format: %s%s", at, reason(err)).WithHint("there are %s", strings.Join(fieldNames(reflect.TypeOf(item)), ", "))
+	}
+	return b.String(), nil
+}
+
+// failedAt finds where a template has failed.
+var failedAt = regexp.MustCompile(`^template: [^:]*:\d+:(\d+):.* at <([^>]*)>`)
+
+// bounded is a writer that takes maxFormatted bytes.
+type bounded struct{ b *bytes.Buffer }
+
+func (w *bounded) Write(p []byte) (int, error) {
+	if w.b.Len()+len(p) > maxFormatted {
+		return 0, fmt.Errorf("more than %d bytes for one line", maxFormatted)
+	}
+	return w.b.Write(p)
+}
+
+// viewOf gives a record as templates see it: by the names of its fields, and what is not
+// there is empty, so that .Phase.Name needs no question whether there is a phase.
+func viewOf(v reflect.Value, within []reflect.Type) any {
+	if v.Type() == reflect.TypeFor[time.Time]() || !v.CanInterface() {
+		return timeOf(v)
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return viewOfPointer(v, within)
+	case reflect.Struct:
+		view := map[string]any{}
+		addFields(view, v, append(within[:len(within):len(within)], v.Type()))
+		return view
+	case reflect.Slice:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = viewOf(v.Index(i), within)
+		}
+		return list
+	}
+	return v.Interface()
+}
+
+// timeOf leaves times as they are, for .Created.Format; none is empty.
+func timeOf(v reflect.Value) any {
+	if t, ok := v.Interface().(time.Time); ok && !t.IsZero() {
+		return t
+	}
+	return ""
+}
+
+func viewOfPointer(v reflect.Value, within []reflect.Type) any {
+	of := v.Type().Elem()
+	switch {
+	case !v.IsNil():
+		return viewOf(v.Elem(), within)
+	case of.Kind() == reflect.Struct && of != reflect.TypeFor[time.Time]() && !slices.Contains(within, of):
+		view := map[string]any{}
+		addFields(view, reflect.Zero(of), append(within[:len(within):len(within)], of))
+		for name, value := range view {
+			if _, deeper := value.(map[string]any); !deeper {
+				view[name] = ""
+			}
+		}
+		return view
+	}
+	return ""
+}
+
+func addFields(view map[string]any, v reflect.Value, within []reflect.Type) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		switch {
+		case f.Anonymous && f.Type.Kind() == reflect.Struct:
+			addFields(view, v.Field(i), within)
+		case f.IsExported() && f.Type.Kind() != reflect.Interface && f.Type.Kind() != reflect.Func:
+			view[f.Name] = viewOf(v.Field(i), within)
+		}
+	}
+}
+
+func fieldNames(t reflect.Type) []string {
+	view, _ := viewOf(reflect.Zero(t), nil).(map[string]any)
+	var names []string
+	for name := range view {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// templated are the verbs that have the flag.
+var templated = []string{"pool list", "pool show", "vol list", "vol show", "vol snapshot list", "job list", "list", "job show", "status", "secret list", "capabilities", "version"}
+
+// formOf reads --format, nil without it.
+func formOf(c *cli.Context) (*form, error) {
+	if !slices.Contains(templated, verbOf(c)) || !c.IsSet("format") {
+		return nil, nil
+	}
+	for _, other := range []string{"output", "columns"} {
+		if c.IsSet(other) {
+			return nil, cmdline.Usagef("--format does nothing beside --%s", other)
+		}
+	}
+	return parseForm(c.String("format"))
+}
+
+// printForm shows things by --format.
+func printForm[T any](s *session, items []T) error {
+	if len(items) == 0 { // a wrong template is told all the same
+		_, err := s.form.apply(*new(T))
+		return err
+	}
+	lines := make([]string, len(items))
+	for i := range items {
+		var err error
+		if lines[i], err = s.form.apply(items[i]); err != nil {
+			return err
+		}
+	}
+	if s.form.table {
+		return s.printFormTable(lines)
+	}
+	for _, l := range lines {
+		if _, err := io.WriteString(s.out, l+"\n"); err != nil {
+			return fmt.Errorf("cannot write the output: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *session) printFormTable(lines []string) error {
+	columns := make([]term.Column[string], len(s.form.headers))
+	for i, name := range s.form.headers {
+		columns[i] = term.Column[string]{Name: name, Weight: 1, Cell: func(line string) string {
+			cells := strings.Split(line, "\t")
+			return cells[min(i, len(cells)-1)]
+		}}
+	}
+	return term.Table(s.out, columns, lines, s.layout())
+}
