@@ -431,6 +431,10 @@ func (f *frontEnd) jobs() {
 	}
 	f.ask("PatchJob", again.ID, contract.JobPatch{Limit: []byte("null")})
 	f.end(again, record.Succeeded)
+	told := get[[]record.Notice](f, "EndedSince", j.Created)
+	if i := slices.IndexFunc(told, func(n record.Notice) bool { return n.Job == j.Number }); i < 0 || told[i].Outcome != string(record.Canceled) {
+		f.t.Errorf("of the canceled job %d it is told: %+v", j.Number, told)
+	}
 	log := get[io.ReadCloser](f, "JobLog", again.ID)
 	defer log.Close()
 	if _, err := io.ReadAll(log); err != nil {
