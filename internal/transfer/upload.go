@@ -57,7 +57,7 @@ func (c Content) copy(out io.Writer, body io.Reader) error {
 	taken := &io.LimitedReader{R: body, N: math.MaxInt64}
 	switch {
 	case c.Length != nil && c.Exact:
-		taken.N = *c.Length + 1
+		taken.N = min(*c.Length, math.MaxInt64-1) + 1
 	case c.Length != nil:
 		taken.N = *c.Length
 	}
