@@ -18,13 +18,16 @@ import (
 // damaged: who watches the others is to go on doing so.
 func (s *Service) census() (all metrics.Catalog, err error) {
 	err = s.store.View(func(tx *store.Tx) error {
-		pools, damagedPools := tx.SoundPools()
+		pools, damagedPools, err := tx.SoundPools()
+		if err != nil {
+			return err
+		}
 		for _, p := range pools {
 			all.Pools = append(all.Pools, catalog.PublicPool(p))
 		}
-		states, damagedVolumes := tx.VolumeStates(pools)
+		states, damagedVolumes, err := tx.VolumeStates(pools)
 		all.Volumes, all.Damaged = states, map[string]int{"pool": damagedPools, "volume": damagedVolumes}
-		return nil
+		return err
 	})
 	return all, err
 }

@@ -219,8 +219,10 @@ func TestSoundRecordsAreCountedBesideDamagedOnes(t *testing.T) {
 	defer s.Close()
 	count := func() (pools, volumes, damagedPools, damagedVolumes int) {
 		must(t, s.View(func(tx *Tx) error {
-			sound, damaged := tx.SoundPools()
-			states, more := tx.VolumeStates(sound)
+			sound, damaged, err := tx.SoundPools()
+			must(t, err)
+			states, more, err := tx.VolumeStates(sound)
+			must(t, err)
 			pools, damagedPools, damagedVolumes = len(sound), damaged, more
 			for _, n := range states["images"] {
 				volumes += n
@@ -241,6 +243,26 @@ func TestSoundRecordsAreCountedBesideDamagedOnes(t *testing.T) {
 	}))
 	if p, v, dp, dv := count(); p != pools-1 || v != volumes-1 || dp != 1 || dv != 1 {
 		t.Errorf("%d pools of %d, %d volumes of %d; %d and %d are damaged", p, pools, v, volumes, dp, dv)
+	}
+}
+
+// How many records lie behind a page that cannot be read nobody knows.
+func TestDamagedPageIsNotAFewDamagedRecords(t *testing.T) {
+	path, _ := sample(t)
+	s, err := Open(path)
+	must(t, err)
+	defer s.Close()
+	count := func(tx *Tx) error { _, _, err := tx.VolumeStates(nil); return err }
+	must(t, s.View(count))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	must(t, s.View(func(tx *Tx) error {
+		_, err := f.WriteAt(make([]byte, 16), int64(tx.bucket(bucketVolumes).Root())*int64(s.db.Info().PageSize)) // its header
+		return err
+	}))
+	if err, d := s.View(count), (*DamageError)(nil); !errors.As(err, &d) {
+		t.Errorf("the volumes are counted: %v", err)
 	}
 }
 

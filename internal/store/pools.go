@@ -67,15 +67,15 @@ func (t *Tx) Pools() ([]*Pool, error) {
 }
 
 // SoundPools gives the pools whose records can be read, by name, and how many cannot.
-func (t *Tx) SoundPools() (pools []*Pool, damaged int) {
-	damaged = t.sound(bucketPools, func(key, body []byte) error {
+func (t *Tx) SoundPools() (pools []*Pool, damaged int, err error) {
+	damaged, err = t.sound(bucketPools, func(key, body []byte) error {
 		p, err := t.decodePool(key, body)
 		if err == nil {
 			pools = append(pools, p)
 		}
 		return err
 	})
-	return pools, damaged
+	return pools, damaged, err
 }
 
 // DeletePool forgets the pool of that name; its volumes stay (see

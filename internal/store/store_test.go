@@ -111,8 +111,10 @@ func TestVolumesAreCountedByTheirStates(t *testing.T) {
 		return errors.Join(tx.PutPool(testPool("p")), tx.PutPool(testPool("empty")))
 	}))
 	must(t, s.View(func(tx *Tx) error {
-		pools, damaged := tx.SoundPools()
-		got, more := tx.VolumeStates(pools)
+		pools, damaged, err := tx.SoundPools()
+		must(t, err)
+		got, more, err := tx.VolumeStates(pools)
+		must(t, err)
 		if want := "map[empty:map[] p:map[building:1 incomplete:1 ready:2]]"; fmt.Sprint(got) != want {
 			t.Errorf("got %v, want %s", got, want)
 		}

@@ -172,11 +172,11 @@ func (t *Tx) walk(bucket string, prefix []byte, fn func(entry) error) error {
 }
 
 // sound calls read with the records of a bucket that can be read, in order, and tells how
-// many cannot, among them those that read finds damaged. Where the structure of the file is
-// damaged it ends, and counts that as one.
-func (t *Tx) sound(bucket string, read func(key, body []byte) error) (damaged int) {
+// many cannot, among them those that read finds damaged. It fails where the structure of the
+// file is damaged: nobody knows how many there are behind that.
+func (t *Tx) sound(bucket string, read func(key, body []byte) error) (damaged int, err error) {
 	t.live()
-	err := guard(bucket, nil, func() error {
+	err = guard(bucket, nil, func() error {
 		return t.bucket(bucket).ForEach(func(k, v []byte) error {
 			body, err := unseal(bucket, k, v)
 			if err == nil {
@@ -188,10 +188,7 @@ func (t *Tx) sound(bucket string, read func(key, body []byte) error) (damaged in
 			return nil
 		})
 	})
-	if err != nil {
-		damaged++
-	}
-	return damaged
+	return damaged, err
 }
 
 // collect gives what read makes of the records that walk meets.

@@ -147,12 +147,12 @@ var notReady = [][]byte{[]byte(`"state":"building"`), []byte(`"state":"incomplet
 // VolumeStates counts the volumes of pools by their states. Those that are ready, which may
 // be many, are not decoded. Volumes of other pools are left out, and so are records that are
 // damaged: how many is said beside.
-func (t *Tx) VolumeStates(pools []*Pool) (all map[string]map[record.VolumeState]int, damaged int) {
+func (t *Tx) VolumeStates(pools []*Pool) (all map[string]map[record.VolumeState]int, damaged int, err error) {
 	all = map[string]map[record.VolumeState]int{}
 	for _, p := range pools {
 		all[p.Name] = map[record.VolumeState]int{}
 	}
-	damaged = t.sound(bucketVolumes, func(key, body []byte) error {
+	damaged, err = t.sound(bucketVolumes, func(key, body []byte) error {
 		pool, _, _ := bytes.Cut(key, []byte(volumeSep))
 		state := record.VolumeReady
 		if slices.ContainsFunc(notReady, func(words []byte) bool { return bytes.Contains(body, words) }) {
@@ -167,7 +167,7 @@ func (t *Tx) VolumeStates(pools []*Pool) (all map[string]map[record.VolumeState]
 		}
 		return nil
 	})
-	return all, damaged
+	return all, damaged, err
 }
 
 func poolPrefix(pool string) []byte {
