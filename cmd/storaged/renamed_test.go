@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 )
 
 // Who renames a file by hand does not complete it: it is known again within its pool.
@@ -29,6 +30,14 @@ func TestIncompleteVolumeStaysSoByAnyName(t *testing.T) {
 			rename(h.path(old), away)
 			h.must(h.refresh("pool"))
 			h.unknown(old)
+			rename(away, h.path(new))
+		},
+		"away and back, with the pool defined anew": func(old, new string) {
+			rename(h.path(old), away)
+			h.must(h.refresh("pool"))
+			h.succeed(h.stopPool("pool"))
+			must(h.client.ReplacePool(h.ctx(), contract.Submit{}, "pool", contract.PoolDefine{Name: "pool", Target: record.Target{Path: h.path("")}}))(h.t)
+			h.succeed(h.startPool("pool"))
 			rename(away, h.path(new))
 		},
 		"replaced": func(old, new string) {

@@ -32,7 +32,7 @@ func (c *Catalog) Redefine(tx *store.Tx, p, next *store.Pool) error {
 		}
 		c.tellDevices(tx, next) // nobody has looked yet
 	} else {
-		next.Devices, next.Unfinished = p.Devices, p.Unfinished // what jobs left lies there still
+		next.Devices, next.Unfinished, next.Lost = p.Devices, p.Unfinished, p.Lost // what jobs left lies there still
 		next.Identity, next.Real, next.Permissions, next.Built = p.Identity, p.Real, p.Permissions, p.Built
 	}
 	return c.putPool(tx, "pool.changed", next)
@@ -65,7 +65,7 @@ func (c *Catalog) useNext(tx *store.Tx, p *store.Pool) error {
 	if same {
 		return nil
 	}
-	p.Identity, p.Real, p.Permissions, p.Unfinished, p.Devices, p.Built = "", "", nil, nil, nil, false
+	p.Identity, p.Real, p.Permissions, p.Unfinished, p.Lost, p.Devices, p.Built = "", "", nil, nil, nil, nil, false
 	forgetFigures(p)
 	c.tellDevices(tx, p) // nobody has looked yet
 	return tx.DeleteVolumes(p.Name)
