@@ -62,6 +62,9 @@ type Identities interface {
 	CheckIdentity(id Identity) error
 	// Same reports whether the object found is the one known.
 	Same(known, found Identity) bool
+	// Recognizes reports whether the volume found is surely the one known, by whatever name
+	// it is found in its pool: no other ever gets what is known of it.
+	Recognizes(known, found Identity) bool
 	// Lasting is what of an identity is the same after a reboot, or when the
 	// pool's target was mounted anew. It tells a volume from others of its pool,
 	// and not of all pools.

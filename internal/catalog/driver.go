@@ -89,6 +89,13 @@ func sameVolume(poolType, known, found string) bool {
 	return sameObject(poolType, Lasting(poolType, known), found)
 }
 
+// recognized reports whether a volume that was found by whatever name is surely the one that
+// is known, of before a reboot perhaps.
+func recognized(poolType, known, found string) bool {
+	b, err := all.Lookup(poolType)
+	return err == nil && b.Recognizes(backends.Identity(known), backends.Identity(found))
+}
+
 // oneStore reports whether volumes get from one of two pools of a type to the
 // other without a copy.
 func oneStore(poolType, a, b string) bool {

@@ -9,7 +9,8 @@ import (
 )
 
 // What a job has left half changed stays so by whatever name it has: who renames a file
-// by hand does not complete it. Within its pool it is known by its identity.
+// by hand does not complete it. Within its pool it is known by its identity, if that is such
+// that no other file ever gets it: else a whole one would be taken for it.
 
 // maxLost bounds the files that are remembered of a pool; of more the oldest are forgotten.
 const maxLost = 64
@@ -24,10 +25,10 @@ func incompleteOf(vols []*store.Volume) (all []*store.Volume) {
 	return all
 }
 
-// lose remembers the file of a volume that has lost its name, if it was incomplete and has
-// none by which it was found already. Who gave the pool stores it.
+// lose remembers the file of a volume that has lost its name, if it was incomplete, can be
+// recognized and has none by which it was found already. Who gave the pool stores it.
 func lose(tx *store.Tx, p *store.Pool, v *store.Volume) error {
-	if len(incompleteOf([]*store.Volume{v})) == 0 {
+	if len(incompleteOf([]*store.Volume{v})) == 0 || !recognized(p.Type, v.Identity, v.Identity) {
 		return nil
 	}
 	vols, err := tx.Volumes(p.Name)
@@ -35,7 +36,7 @@ func lose(tx *store.Tx, p *store.Pool, v *store.Volume) error {
 		return err
 	}
 	for _, other := range vols {
-		if other.Name != v.Name && other.Identity != "" && sameVolume(p.Type, v.Identity, other.Identity) {
+		if other.Name != v.Name && recognized(p.Type, v.Identity, other.Identity) {
 			return nil
 		}
 	}
@@ -52,7 +53,7 @@ func lostOf(v *store.Volume) store.Lost {
 // it was complete, or is another. held says that a job has the volume that it was, and with
 // it the file.
 func (s scan) formerly(it ipc.Item) (was *store.Lost, held bool, err error) {
-	if it.Identity == "" {
+	if !recognized(s.pool.Type, it.Identity, it.Identity) {
 		return nil, false, nil
 	}
 	incomplete, err := s.partial()
@@ -60,7 +61,7 @@ func (s scan) formerly(it ipc.Item) (was *store.Lost, held bool, err error) {
 		return nil, false, err
 	}
 	for _, v := range incompleteOf(incomplete) { // some are by now what was found in their place
-		if v.Name != it.Name && sameVolume(s.pool.Type, v.Identity, it.Identity) {
+		if v.Name != it.Name && recognized(s.pool.Type, v.Identity, it.Identity) {
 			return new(lostOf(v)), s.locked(v.Name), nil
 		}
 	}
@@ -71,7 +72,7 @@ func (s scan) formerly(it ipc.Item) (was *store.Lost, held bool, err error) {
 }
 
 func (s scan) isOf(it ipc.Item) func(store.Lost) bool {
-	return func(l store.Lost) bool { return sameVolume(s.pool.Type, l.Identity, it.Identity) }
+	return func(l store.Lost) bool { return recognized(s.pool.Type, l.Identity, it.Identity) }
 }
 
 // partial are the volumes of the pool that are incomplete.

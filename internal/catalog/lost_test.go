@@ -1,9 +1,12 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
+	"storaged/internal/ipc"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -72,4 +75,84 @@ func TestFileThatWasFoundIsNotLost(t *testing.T) {
 	if lost := d.vanished("v1"); len(lost) > 0 {
 		t.Errorf("remembered: %+v", lost)
 	}
+}
+
+// Another definition of a pool changes nothing of what lies in it, unless that is elsewhere.
+func TestRedefinedPoolKnowsLostFilesAsLongAsItLiesWhereItDid(t *testing.T) {
+	for path, want := range map[string]int{"/p": 1, "/elsewhere": 0} {
+		for name, redefine := range map[string]func(d *desk, tx *store.Tx, p, next *store.Pool) error{
+			"at once": func(d *desk, tx *store.Tx, p, next *store.Pool) error { return d.Redefine(tx, p, next) },
+			"later": func(d *desk, tx *store.Tx, p, next *store.Pool) error {
+				p.Next = new(next.Definition())
+				return errors.Join(d.useNext(tx, p), tx.PutPool(p))
+			},
+		} {
+			d := newDesk(t)
+			d.incomplete(1)
+			d.vanished("v1")
+			d.update(func(tx *store.Tx) error {
+				p, err := tx.Pool("p")
+				if err != nil {
+					return err
+				}
+				p.State = record.PoolInactive
+				next := &store.Pool{Pool: record.Pool{Name: "p", UUID: "u", Type: "dir", Persistent: true, Target: record.Target{Path: path}}}
+				if err := redefine(d, tx, p, next); err != nil {
+					return err
+				}
+				if p, err = tx.Pool("p"); err == nil && len(p.Lost) != want {
+					t.Errorf("%s, at %s: %d files are remembered, want %d", name, path, len(p.Lost), want)
+				}
+				return err
+			})
+		}
+	}
+}
+
+// An inode alone may be another file's by now.
+func TestFileIsIncompleteByAnotherNameOnlyIfItIsSurelyTheSame(t *testing.T) {
+	for _, c := range []struct {
+		known, found string
+		is           record.VolumeState
+	}{
+		{"8:5:6", "8:5:6", record.VolumeIncomplete},
+		{"41:5:=ab", "42:7:=ab", record.VolumeIncomplete}, // of an overlay
+		{"8:5", "8:5", record.VolumeReady},
+		{"8:5:6", "8:5", record.VolumeReady},
+		{"8:5", "8:5:6", record.VolumeReady},
+		{"41:5:6", "41:5:=ab", record.VolumeReady},
+	} {
+		for _, away := range []bool{false, true} {
+			d := newDesk(t)
+			d.incomplete(1)
+			d.update(func(tx *store.Tx) error {
+				v, err := tx.Volume("p", "v1")
+				if err == nil {
+					v.Identity = c.known
+					err = tx.PutVolume(v)
+				}
+				return err
+			})
+			if away {
+				if lost := d.vanished("v1"); (len(lost) > 0) != (strings.Count(c.known, ":") > 1) {
+					t.Errorf("known as %s: remembered: %+v", c.known, lost)
+				}
+			}
+			d.finds(ipc.Item{Name: "new", Size: 10, Identity: c.found, Format: "qcow2", Capacity: 1 << 30})
+			want := map[record.VolumeState]string{record.VolumeReady: "qcow2", record.VolumeIncomplete: "raw"}[c.is]
+			if v := d.volume("new"); v.State != c.is || v.Format != want {
+				t.Errorf("known as %s and found as %s (away: %t): it is %s, in format %s", c.known, c.found, away, v.State, v.Format)
+			}
+		}
+	}
+}
+
+// finds applies a refresh that found one volume.
+func (d *desk) finds(it ipc.Item) {
+	d.t.Helper()
+	scan := d.job(refreshing())
+	if err := d.grant(scan); err != nil {
+		d.t.Fatal(err)
+	}
+	d.end(scan, record.Succeeded, "", &ipc.Report{Items: []ipc.Item{it}})
 }

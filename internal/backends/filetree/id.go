@@ -67,6 +67,13 @@ func (Tree) Same(known, found backends.Identity) bool {
 	return err == nil && err2 == nil && a.matches(b)
 }
 
+// Recognizes wants a stamp too: inodes are given again, and some file systems make them up.
+func (t Tree) Recognizes(known, found backends.Identity) bool {
+	a, err := parseID(known)
+	b, err2 := parseID(found)
+	return err == nil && err2 == nil && a.stamp != "" && a.stamp == b.stamp && t.Same(t.Lasting(known), found)
+}
+
 // Lasting leaves the device out: it may get another number.
 func (Tree) Lasting(id backends.Identity) backends.Identity {
 	object, err := parseID(id)

@@ -90,6 +90,11 @@ func (b Backend) Same(known, found backends.Identity) bool {
 	return b.CheckIdentity(known) == nil && (known == "" || known == found)
 }
 
+// Recognizes compares them.
+func (b Backend) Recognizes(known, found backends.Identity) bool {
+	return known != "" && b.Same(known, found)
+}
+
 // Lasting is all of it: uuids last.
 func (Backend) Lasting(id backends.Identity) backends.Identity { return id }
 
