@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"storaged/cmd/internal/cmdline"
@@ -231,17 +232,19 @@ func TestPercentAndAmountAreNotToldAsOneWhereTheyAreNot(t *testing.T) {
 }
 
 func TestTimesAreToldByHowLongAgoTheyAre(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		time.Millisecond: "0 s ago", 59 * time.Second: "59 s ago", 90 * time.Minute: "1 h ago", 61 * time.Minute: "1 h ago", 5 * time.Minute: "5 min ago",
-		47 * time.Hour: "47 h ago", 50 * time.Hour: "2 d ago", 400 * 24 * time.Hour: "400 d ago",
-	} {
-		at := time.Now().Add(-d)
-		if got := ago(&at); got != want {
-			t.Errorf("%s: %q, not %q", d, got, want)
+	synctest.Test(t, func(t *testing.T) { // one clock, which stands still
+		for d, want := range map[time.Duration]string{
+			0: "0 s ago", time.Second - 1: "0 s ago", time.Minute - 1: "59 s ago", 90 * time.Minute: "1 h ago", 61 * time.Minute: "1 h ago", 5 * time.Minute: "5 min ago",
+			time.Hour - 1: "59 min ago", 47 * time.Hour: "47 h ago", 50 * time.Hour: "2 d ago", 400 * 24 * time.Hour: "400 d ago",
+		} {
+			at := time.Now().Add(-d)
+			if got := ago(&at); got != want {
+				t.Errorf("%s: %q, not %q", d, got, want)
+			}
 		}
-	}
-	later := time.Now().Add(time.Hour)
-	if got := ago(&later) + ago(nil) + ago(&time.Time{}); got != stamp(&later) {
-		t.Errorf("%q", got)
-	}
+		later := time.Now().Add(time.Hour)
+		if got := ago(&later) + ago(nil) + ago(&time.Time{}); got != stamp(&later) {
+			t.Errorf("%q", got)
+		}
+	})
 }

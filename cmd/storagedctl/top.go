@@ -26,7 +26,7 @@ func (t *tool) topCommand() *cli.Command {
 	return &cli.Command{
 		Name: "top", Usage: "show all live jobs as they go on, and act on them by keys", Action: t.reading(showTop),
 		Description: "Jobs that have ended stay for ten seconds. Ctrl-C leaves; the jobs go on.\n\n" +
-			"Keys:\n  Up, Down, PgUp, PgDn, Home, End  select a job\n  p, Space     pause the job, or let it go on\n" +
+			"Keys:\n  Up, Down, PgUp, PgDn, Home, End  select a job, at first none\n  p, Space     pause the selected job, or let it go on\n" +
 			"  c            cancel it, after a question\n  l            limit its rate, after a question\n" +
 			"  s, S         order by the next or the previous column; at first what runs comes before what waits\n" +
 			"  r            the opposite order\n  Ctrl-L       draw anew\n  Ctrl-Z       stop storagedctl; fg goes on\n  q            leave\n\n" +
@@ -52,7 +52,7 @@ type overview struct {
 
 	order    string // column, "" by standing
 	backward bool
-	selected string // id, "" the one at the top
+	selected string // id, "" or one that is gone: none
 	first    int    // index of the job at the top
 	shown    []*record.Job
 	question *question
@@ -373,16 +373,14 @@ func (o *overview) draw() {
 	o.screen.Draw(append(lines[:max(min(len(lines), height-1), 1)], o.footer()))
 }
 
-// place is the index of the selected job, 0 where it is not there any more.
+// place is the index of the selected job, -1 where none is: another one in its place
+// would be acted on that nobody chose.
 func (o *overview) place() int {
-	at := slices.IndexFunc(o.shown, func(j *record.Job) bool { return j.ID == o.selected })
-	if at < 0 {
-		o.selected = ""
-	}
-	return max(at, 0)
+	return slices.IndexFunc(o.shown, func(j *record.Job) bool { return j.ID == o.selected })
 }
 
-// seek gives the place of the selected job, and has it among the room rows on the screen.
+// seek gives the place of the selected job, and has it among the room rows on the screen;
+// without one these are the first.
 func (o *overview) seek(room int) int {
 	at := o.place()
 	o.first = max(min(o.first, at, len(o.shown)-1), at-room+1, 0)
@@ -479,39 +477,54 @@ func (o *overview) move(k term.Key) bool {
 	if !ok || len(o.shown) == 0 {
 		return ok
 	}
-	o.selected = o.shown[max(min(o.place()+steps, len(o.shown)-1), 0)].ID
+	at := o.place()
+	if at < 0 && steps < 0 {
+		at = len(o.shown) // upwards from behind the last
+	}
+	o.selected = o.shown[max(min(at+steps, len(o.shown)-1), 0)].ID
 	return true
 }
 
 // act does something to the selected job, or asks before.
 func (o *overview) act(ctx context.Context, k term.Key) {
-	if len(o.shown) == 0 {
-		return
+	does := map[term.Key]func(context.Context, *record.Job){"p": o.pauseOrResume, " ": o.pauseOrResume, "c": o.askToCancel, "l": o.askForLimit}[k]
+	switch at := o.place(); {
+	case does == nil || len(o.shown) == 0:
+	case at < 0:
+		o.message = "select a job with the arrows first"
+	default:
+		does(ctx, o.shown[at]) // as it was when it was drawn
 	}
-	j := o.shown[o.place()] // as it was when it was drawn
-	switch k {
-	case "p", " ":
-		if len(j.PauseReasons) > 0 || j.State == record.Paused {
-			o.change(ctx, *j, o.resuming())
-		} else {
-			o.change(ctx, *j, o.pausing())
+}
+
+// pauseOrResume lets a job go on that waits for somebody to say so, and pauses any other:
+// what waits for room goes on by itself.
+func (o *overview) pauseOrResume(ctx context.Context, j *record.Job) {
+	held := slices.ContainsFunc(j.PauseReasons, func(reason string) bool { return reason != record.PauseSpace })
+	if held {
+		o.change(ctx, *j, o.resuming())
+	} else {
+		o.change(ctx, *j, o.pausing())
+	}
+}
+
+func (o *overview) askToCancel(ctx context.Context, j *record.Job) {
+	o.question = &question{text: fmt.Sprintf("Cancel %s? [y/N]%s", jobTitle(j), prefixed(" ", foretold(j))), answer: func(typed string) {
+		if typed == "y" || typed == "Y" {
+			o.change(ctx, *j, o.canceling(contract.JobCancel{}))
 		}
-	case "c":
-		o.question = &question{text: fmt.Sprintf("Cancel %s? [y/N]%s", jobTitle(j), prefixed(" ", foretold(j))), answer: func(typed string) {
-			if typed == "y" || typed == "Y" {
-				o.change(ctx, *j, o.canceling(contract.JobCancel{}))
-			}
-		}}
-	case "l":
-		o.question = &question{text: fmt.Sprintf("Limit of job %d (now %s), like 100M, or none:", j.Number, cmp.Or(limit(j.Limit), "none")), line: true, answer: func(typed string) {
-			do, err := o.limiting(typed)
-			if err != nil {
-				o.message = err.Error()
-				return
-			}
-			o.change(ctx, *j, do)
-		}}
-	}
+	}}
+}
+
+func (o *overview) askForLimit(ctx context.Context, j *record.Job) {
+	o.question = &question{text: fmt.Sprintf("Limit of job %d (now %s), like 100M, or none:", j.Number, cmp.Or(limit(j.Limit), "none")), line: true, answer: func(typed string) {
+		do, err := o.limiting(typed)
+		if err != nil {
+			o.message = err.Error()
+			return
+		}
+		o.change(ctx, *j, do)
+	}}
 }
 
 // longestAnswer is more than anybody types to a question.

@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode"
 
@@ -26,10 +28,19 @@ func (d *daemon) topOn(pty *ptytest.Terminal, flags string) *process {
 	return p
 }
 
-// lastFrame is what was drawn last of all that a terminal was sent.
-func lastFrame(shown string) []string {
-	frames := strings.Split(shown, "\x1b[H")
-	frame, _, _ := strings.Cut(frames[len(frames)-1], "\x1b[J")
+// frameEnd is what a frame ends with.
+const frameEnd = "\x1b[J"
+
+// lastFrame is what was drawn last. A frame of which some was expected is awaited whole.
+func lastFrame(pty *ptytest.Terminal) []string {
+	pty.Expect(frameEnd)
+	return wholeFrame(pty.Shown())
+}
+
+// wholeFrame is the last frame that is shown from its beginning to its end.
+func wholeFrame(shown string) []string {
+	frames := strings.Split(shown[:strings.LastIndex(shown, frameEnd)], "\x1b[H")
+	frame := frames[len(frames)-1]
 	lines := strings.Split(frame, "\r\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(plainText.Replace(lines[i]), " ")
@@ -39,6 +50,16 @@ func lastFrame(shown string) []string {
 
 var plainText = strings.NewReplacer("\x1b[K", "", "\x1b[1m", "", "\x1b[7m", "", "\x1b[0m", "")
 
+// Of a frame that has come in part nothing is told.
+func TestWholeFrame(t *testing.T) {
+	const whole = "\x1b[2J\x1b[Hold\x1b[K\x1b[J\x1b[H\x1b[1mone\x1b[0m\x1b[K\r\ntwo\x1b[K\x1b[J"
+	for _, part := range []string{"", "\x1b[H", "\x1b[Hthree\x1b[K\r\nfo"} {
+		if got := wholeFrame(whole + part); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("%q: %q", part, got)
+		}
+	}
+}
+
 // What runs comes first, news of jobs are drawn as they come, and who ends is seen to.
 func TestTopShowsJobsAsTheyGoOn(t *testing.T) {
 	d := newDaemon(t).hold()
@@ -46,7 +67,7 @@ func TestTopShowsJobsAsTheyGoOn(t *testing.T) {
 	pty := ptytest.Open(t, 80)
 	pty.ResizeTo(80, 10)
 	p := d.topOn(pty, "")
-	lines := lastFrame(pty.Shown())
+	lines := lastFrame(pty)
 	if len(lines) != 10 || !strings.HasPrefix(lines[0], "storagedctl top") {
 		t.Fatalf("%d lines: %q", len(lines), lines)
 	}
@@ -72,7 +93,7 @@ func TestTopActsOnTheSelectedJob(t *testing.T) {
 	crowd(d)
 	pty := ptytest.Open(t, 120)
 	p := d.topOn(pty, "")
-	pty.Type("\x1b[B\x1bOB") // down, as terminals send it in one mode and in the other
+	pty.Type("\x1b[B\x1bOB\x1b[B") // down, as terminals send it in one mode and in the other
 	pty.Expect("\x1b[7m411")
 	pty.Type("c")
 	pty.Expect("Cancel job 411 (volume.clone images/a-volume-with-a-long-name-01.raw)? [y/N] the unfinished")
@@ -115,13 +136,113 @@ func TestTopActsOnTheSelectedJob(t *testing.T) {
 	})
 }
 
+// A job is acted on that somebody has selected, and none that has come to its place.
+func TestTopActsOnNoJobThatNobodySelected(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/x --detach")
+	pty := ptytest.Open(t, 120)
+	p := d.topOn(pty, "")
+	d.run("vol clone images/base.raw images/y --detach")
+	pty.Expect("411")
+	for _, key := range []string{"p", " ", "l", "cy"} {
+		pty.Type("\x0c" + key) // no message is left of the one before
+		pty.Expect("select a job with the arrows first")
+	}
+	if strings.Contains(pty.Shown(), "\x1b[7m") {
+		t.Error("one is marked as if it were selected")
+	}
+	pty.Type("\x1b[A") // up, to the last
+	pty.Expect("\x1b[7m410")
+	d.stop()
+	pty.Expect("trying again")
+	d.locked(func(f *fake) { f.change(410, succeeded) })
+	d.serve()
+	pty.Expect("connected to the daemon again")
+	pty.Type("cy")
+	pty.Expect("select a job with the arrows first")
+	pty.Type("\x1b[B")
+	pty.Expect("\x1b[7m411")
+	pty.Type("q")
+	if code := p.code(); code != 0 || d.state(411) != record.Running || len(d.changed) > 0 {
+		t.Errorf("exit %d, job 411 is %s", code, d.state(411))
+	}
+}
+
+// From no selection the keys go to one end of the jobs.
+func TestTopSelectsFromNone(t *testing.T) {
+	d := newDaemon(t).hold()
+	crowd(d) // 413 is the first, 426 the last
+	for key, want := range map[string]string{"\x1b[B": "413", "\x1b[H": "413", "\x1b[A": "426", "\x1b[F": "426"} {
+		pty := ptytest.Open(t, 120)
+		p := d.topOn(pty, "")
+		pty.Type(key)
+		pty.Expect("\x1b[7m" + want)
+		pty.Type("q")
+		if code := p.code(); code != 0 {
+			t.Errorf("%q: exit %d", key, code)
+		}
+	}
+}
+
+// What waits for room goes on by itself: it is paused, and let go on when it is so.
+func TestTopPausesWhatWaitsForRoom(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/x --detach")
+	waits := func(reasons ...string) {
+		d.end(410, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, reasons })
+	}
+	waits(record.PauseSpace)
+	pty := ptytest.Open(t, 120)
+	p := d.topOn(pty, "")
+	pty.Type("\x1b[Bp")
+	pty.Expect("job 410 (volume.clone images/x): ")
+	d.locked(func(f *fake) {
+		if j := f.jobs[0]; !slices.Equal(j.PauseReasons, []string{record.PauseUser}) {
+			t.Errorf("job 410 is %s %q", j.State, j.PauseReasons)
+		}
+	})
+	waits(record.PauseUser, record.PauseSpace)
+	pty.Expect("user, space")
+	pty.Type("p")
+	pty.Expect("): running")
+	pty.Type("q")
+	if code := p.code(); code != 0 || d.state(410) != record.Running {
+		t.Errorf("exit %d, job 410 is %s", code, d.state(410))
+	}
+}
+
+// What has ended is shown for a while.
+func TestTopForgetsWhatHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &overview{jobs: map[string]*record.Job{}, ended: map[string]time.Time{}}
+		o.take(record.Job{ID: "a", State: record.Running})
+		o.take(record.Job{ID: "b", State: record.Running})
+		o.take(record.Job{ID: "a", State: record.Succeeded})
+		shown := func() (ids []string) {
+			o.forget()
+			for _, j := range o.sorted() {
+				ids = append(ids, j.ID)
+			}
+			return ids
+		}
+		time.Sleep(endedStays)
+		if ids := shown(); len(ids) != 2 {
+			t.Errorf("after %s there is %q", endedStays, ids)
+		}
+		time.Sleep(time.Nanosecond)
+		if ids := shown(); !slices.Equal(ids, []string{"b"}) || len(o.ended) > 0 {
+			t.Errorf("after more than %s there is %q", endedStays, ids)
+		}
+	})
+}
+
 func TestTopIsOrderedByKeys(t *testing.T) {
 	d := newDaemon(t).hold()
 	for i := range 3 {
 		d.run(fmt.Sprintf("vol clone images/base.raw images/%d --detach", i))
 	}
 	d.end(411, func(j *record.Job) { j.Progress.RateBytes = 9 << 30 })
-	first := func(pty *ptytest.Terminal) string { return strings.Fields(lastFrame(pty.Shown())[2])[0] }
+	first := func(pty *ptytest.Terminal) string { return strings.Fields(lastFrame(pty)[2])[0] }
 	pty := ptytest.Open(t, 120)
 	p := d.topOn(pty, "--sort -rate")
 	if got := first(pty); got != "411" {
@@ -167,7 +288,7 @@ func TestTopGivesTheTerminalBack(t *testing.T) {
 		"Ctrl-C":  {func(pty *ptytest.Terminal, _ *process) { pty.Type("\x03") }, record.ExitCanceled},
 		"Ctrl-\\": {func(pty *ptytest.Terminal, _ *process) { pty.Type("\x1c") }, record.ExitCanceled},
 		"Ctrl-C while it asks": {func(pty *ptytest.Terminal, _ *process) {
-			pty.Type("c")
+			pty.Type("\x1b[Bc")
 			pty.Expect("[y/N]")
 			pty.Type("\x03")
 		}, record.ExitCanceled},
@@ -297,7 +418,7 @@ func TestTopOutlastsARestartOfTheDaemon(t *testing.T) {
 	})
 	d.serve()
 	pty.Expect("connected to the daemon again")
-	if lines := lastFrame(pty.Shown()); !strings.Contains(strings.Join(lines, "\n"), "88.8 %") || strings.Contains(strings.Join(lines, "\n"), "images/x") {
+	if lines := lastFrame(pty); !strings.Contains(strings.Join(lines, "\n"), "88.8 %") || strings.Contains(strings.Join(lines, "\n"), "images/x") {
 		t.Errorf("it shows %q", lines)
 	}
 	pty.Type("q")
@@ -317,7 +438,7 @@ func TestTopShowsHostileTextAsText(t *testing.T) {
 	})
 	pty := ptytest.Open(t, 400)
 	p := d.topOn(pty, "")
-	pty.Type("c")
+	pty.Type("\x1b[Bc")
 	pty.Expect("[y/N]")
 	pty.Type("n")
 	d.end(410, func(j *record.Job) { failed(record.IO)(j); j.Error.Message = evil })
