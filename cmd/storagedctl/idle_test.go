@@ -196,7 +196,7 @@ func TestErrorsOfSeveralAreObjects(t *testing.T) {
 func TestAliasesDoWhatIsMeant(t *testing.T) {
 	for line, ours := range map[string]string{
 		"ls images -o name": "vol list images -o name", "vol ls -o json": "vol list -o json", "pools": "pool list", "pool ls": "pool list", "jobs": "list", "job ls --all": "job list --all",
-		"rm images/vm1.raw": "vol delete images/vm1.raw", "--yes=true rm": "--yes=true vol", "cp images/base.raw images/x --dry-run": "vol clone images/base.raw images/x --dry-run",
+		"rm images/vm1.raw": "vol delete images/vm1.raw", "cp images/base.raw images/x --dry-run": "vol clone images/base.raw images/x --dry-run",
 		"mv images/base.raw images/y --dry-run": "vol move images/base.raw images/y --dry-run", "-o name vol mv images/base.raw images/y --dry-run": "vol move -o name images/base.raw images/y --dry-run",
 		"vol rm images/vm1.raw --yes --dry-run": "vol delete images/vm1.raw --yes --dry-run", "job kill 7": "job cancel 7", "rm --help": "vol delete --help",
 		"pool-list --all --details": "pool list", "pool-info images": "pool show images", "pool-dumpxml images": "pool show images -o xml", "pool-destroy images --dry-run": "pool stop images --dry-run",
@@ -211,6 +211,31 @@ func TestAliasesDoWhatIsMeant(t *testing.T) {
 		if out != wantOut || errs != wantErrs || code != wantCode {
 			t.Errorf("%s: exit %d, %s%s\n%s: exit %d, %s%s", line, code, out, errs, ours, wantCode, wantOut, wantErrs)
 		}
+	}
+}
+
+// A pool that is named twice over is not guessed, and no argument is taken for another.
+func TestAliasesRefuseWhatIsMeantTwoWays(t *testing.T) {
+	for line, says := range map[string]string{
+		"vol-delete --pool images isos/x.iso --yes":      `"isos/x.iso" is not in pool "images"`,
+		"vol-delete --pool images /srv/isos/x.iso --yes": `"/srv/isos/x.iso" is a path, and --pool names a pool; leave one out`,
+		"vol-clone --pool images base.raw isos/y":        `"isos/y" is not in pool "images"`,
+		"vol-delete vm1.raw --pool --yes":                "--pool needs a value; one that begins with a dash is written --pool=--yes",
+		"vol-delete vm1.raw --yes --pool":                "--pool needs a value",
+		"vol-delete srv/images/vm1.raw --pool= --yes":    "--pool: ",
+		"vol-list --pool images/vm1.raw":                 `--pool: "images/vm1.raw" is a volume`,
+		"cp images/vm1.raw images/base.raw images/z":     "cp takes 2 arguments; storagedctl vol clone SOURCE NEW… takes more",
+		"vol cp images/vm1.raw images/y images/z":        "vol cp takes 2 arguments; storagedctl vol clone SOURCE NEW… takes more",
+		"vol-clone --pool images vm1.raw y z":            "vol-clone takes 2 arguments; storagedctl vol clone SOURCE NEW… takes more",
+	} {
+		d := newDaemon(t)
+		if _, errs, code := d.run(line); code != record.ExitUsage || !strings.Contains(errs, says) || len(d.jobs) > 0 {
+			t.Errorf("%s: exit %d, %d jobs, %s", line, code, len(d.jobs), errs)
+		}
+	}
+	d := newDaemon(t)
+	if out, errs, code := d.run("vol-delete --pool images images/vm1.raw --yes -o name"); out != "images/vm1.raw\n" || code != 0 {
+		t.Errorf("exit %d, %q %s", code, out, errs)
 	}
 }
 

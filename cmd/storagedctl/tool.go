@@ -82,6 +82,11 @@ func aliases() map[string]cmdline.Alias {
 	} {
 		all[typed] = cmdline.Alias{Means: means, Pool: "--pool"}
 	}
+	for _, typed := range []string{"cp", "vol cp", "vol-clone"} {
+		a := all[typed]
+		a.Most, a.More = 2, "vol clone SOURCE NEW…" // cp would have all but the last be sources
+		all[typed] = a
+	}
 	all["pool-list"] = cmdline.Alias{Means: "pool list", Idle: []string{"--all", "--details"}}
 	all["vol-list"] = cmdline.Alias{Means: "vol list", Pool: "--pool", Idle: []string{"--details"}}
 	all["vol-create-as"] = cmdline.Alias{Means: "vol create", Joins: true}

@@ -15,13 +15,15 @@ type Alias struct {
 	Idle  []string // flags of the other program that ask for what is so here anyway
 	Pool  string   // the flag by which it names the pool of volumes that are given by name
 	Joins bool     // the first two arguments are pool and name of a volume
+	Most  int      // arguments that the other program takes, 0: as many as the command
+	More  string   // how the command is called that takes more
 }
 
 // called is an alias as it was typed.
 type called struct {
 	Alias
 	typed string
-	pool  string // the value of its flag
+	pool  *string // the value of its flag
 }
 
 // takeAlias takes a word that is an alias at the end of path, if it is one.
@@ -55,48 +57,69 @@ func (p Program) takeAlias(inv *invocation, word string) (bool, error) {
 
 // takeFlag takes a flag of the other program at the front of words, and says how many
 // words that were, 0 if it is none.
-func (c *called) takeFlag(words []string) int {
+func (c *called) takeFlag(words []string) (used int, err error) {
 	name, value, attached := strings.Cut(words[0], "=")
 	switch {
 	case c == nil:
-		return 0
+		return 0, nil
 	case slices.Contains(c.Idle, words[0]):
-		return 1
+		return 1, nil
 	case c.Pool == "" || name != c.Pool:
-		return 0
+		return 0, nil
 	case attached:
-		c.pool = value
-		return 1
-	case len(words) > 1:
-		c.pool = words[1]
-		return 2
+		c.pool = &value
+		return 1, nil
 	}
-	return 0
+	if value, err = nextValue(words, false); err != nil {
+		return 0, Usagef("%s %s", name, err)
+	}
+	c.pool = &value
+	return 2, nil
 }
 
 // translate puts the arguments as the command has them.
-func (inv *invocation) translate(slots []slot) {
+func (p Program) translate(inv *invocation, slots []slot) error {
 	c := inv.alias
-	if c == nil {
-		return
+	switch {
+	case c == nil:
+		return nil
+	case c.Most > 0 && len(inv.args) > c.Most:
+		return Usagef("%s takes %d arguments; %s %s takes more", c.typed, c.Most, p.App.Name, c.More)
 	}
 	if c.Joins && len(inv.args) > 1 {
 		inv.args = append([]string{inv.args[0] + "/" + inv.args[1]}, inv.args[2:]...)
 	}
-	if c.pool == "" {
-		return
+	if c.pool == nil {
+		return nil
+	}
+	if err := p.accept([]string{"POOL"}, *c.pool); err != nil {
+		return Usagef("%s: %s", c.Pool, err)
 	}
 	if len(inv.args) == 0 {
-		inv.args = []string{c.pool}
-		return
+		inv.args = []string{*c.pool}
+		return nil
 	}
+	return inv.addPool(slots)
+}
+
+// addPool puts the pool of the flag before the names of volumes. One that says another
+// pool by itself is refused: either of the two may be what was meant.
+func (inv *invocation) addPool(slots []slot) error {
+	c := inv.alias
 	for i, arg := range inv.args {
 		s, _ := slotOf(slots, i)
-		volume := slices.Contains(s.alternatives, "VOL") || slices.Contains(s.alternatives, "POOL/NAME")
-		if volume && !strings.Contains(arg, "/") {
-			inv.args[i] = c.pool + "/" + arg
+		pool, _, qualified := strings.Cut(arg, "/")
+		switch {
+		case !slices.Contains(s.alternatives, "VOL") && !slices.Contains(s.alternatives, "POOL/NAME"):
+		case !qualified:
+			inv.args[i] = *c.pool + "/" + arg
+		case pool == "":
+			return Usagef("%q is a path, and %s names a pool; leave one out", arg, c.Pool)
+		case pool != *c.pool:
+			return Usagef("%q is not in pool %q", arg, *c.pool)
 		}
 	}
+	return nil
 }
 
 // sayName says to people what an alias is called here.

@@ -178,8 +178,8 @@ func (p Program) instead(path []*cli.Command, word string, known []string) strin
 // takeFlag takes the flag at the front of words and its value, and says how
 // many words that were.
 func (p Program) takeFlag(inv *invocation, words []string) (used int, err error) {
-	if used := inv.alias.takeFlag(words); used > 0 {
-		return used, nil
+	if used, err := inv.alias.takeFlag(words); used > 0 || err != nil {
+		return used, err
 	}
 	typed, value, attached := strings.Cut(words[0], "=")
 	flag, level := p.findFlag(inv.path, typed)

@@ -128,7 +128,9 @@ func (p Program) check(inv *invocation) error {
 
 func (p Program) checkArgs(inv *invocation) error {
 	args := p.argsUsage(inv.path)
-	inv.translate(slots(args))
+	if err := p.translate(inv, slots(args)); err != nil {
+		return err
+	}
 	all := fitting(slots(args), len(inv.args))
 	usage := fmt.Sprintf("%s %s", p.line(inv.path), args)
 	for i, arg := range inv.args {
