@@ -222,3 +222,32 @@ func TestPoolThatWasMountedAnewIsActiveAfterARefresh(t *testing.T) {
 	h.is("own/v", record.Volume{Origin: record.Made})
 	h.runs(0, "", "vol", "wipe", "own/v", "--yes", "--accept-limits")
 }
+
+// A pattern is for the volumes of a pool by any name of it, whether it is active or not:
+// what is there is not told to be missing.
+func TestPatternsAreForVolumesOfInactivePoolsToo(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("vm1", mib)
+	h.sparse("vm2", mib)
+	h.sparse("base", mib)
+	uuid := h.poolEntry("pool").UUID
+	all := "pool/vm1\npool/vm2\n"
+	if out := h.runs(0, "", "vol", "list", uuid+"/vm*", "-o", "name"); out != all {
+		t.Errorf("by uuid %q", out)
+	}
+	h.succeed(h.stopPool("pool"))
+	if out := h.runs(0, "", "vol", "show", "pool/vm*", "-o", "name"); out != all {
+		t.Errorf("of an inactive pool %q", out)
+	}
+	out, errs, code := h.ctl("vol", "delete", "pool/vm*", "--yes", "--missing-ok")
+	if code != record.ExitBusy || strings.Count(errs, `pool "pool" is not active`) != 2 {
+		t.Errorf("exit code %d, %s%s", code, out, errs)
+	}
+	h.runs(0, "", "vol", "delete", "none/vm*", "--yes", "--missing-ok")
+	h.succeed(h.startPool("pool"))
+	h.runs(0, "", "vol", "delete", "p*/vm*", "--yes")
+	h.unknown("pool/vm1")
+	h.unknown("pool/vm2")
+	h.is("pool/base", record.Volume{State: record.VolumeReady})
+}

@@ -104,9 +104,9 @@ func (s *session) wanted(ctx context.Context, given []string) ([]string, error) 
 	for _, g := range given {
 		matches, err := s.matched(ctx, g)
 		switch {
-		case record.CodeOf(err) == record.Unreachable:
+		case err != nil && record.CodeOf(err) != record.NotFound:
 			return nil, err
-		case err != nil || len(matches) == 0:
+		case len(matches) == 0:
 			names = append(names, g)
 		}
 		for _, v := range matches {
@@ -116,18 +116,26 @@ func (s *session) wanted(ctx context.Context, given []string) ([]string, error) 
 	return once(names), nil
 }
 
-// matched are the volumes that a pattern matches, by pool and by name.
+// matched are the volumes that a pattern matches, by pool and by name: those of a pool
+// that is named, and of active pools where there is a pattern for these.
 func (s *session) matched(ctx context.Context, pattern string) ([]record.Volume, error) {
 	pool, name, found := strings.Cut(pattern, "/")
-	if !found || pool == "" || !strings.ContainsAny(pattern, `*?[`) {
+	if !found || pool == "" || !strings.ContainsAny(pattern, wildcards) {
 		return nil, nil
 	}
 	if _, err := s.client.Volume(ctx, pool, name); record.CodeOf(err) != record.NotFound {
 		return nil, err // there is one of that name, or it cannot be known
 	}
+	if !strings.ContainsAny(pool, wildcards) {
+		volumes, err := s.client.PoolVolumes(ctx, pool)
+		return slices.DeleteFunc(volumes, func(v record.Volume) bool { return !matches(name, v.Name) }), err
+	}
 	volumes, err := s.client.Volumes(ctx, contract.VolumeFilter{})
 	return slices.DeleteFunc(volumes, func(v record.Volume) bool { return !matches(pool, v.Pool) || !matches(name, v.Name) }), err
 }
+
+// wildcards are characters that make a name a pattern.
+const wildcards = `*?[`
 
 // matches reports whether a pattern does; a bad one matches nothing.
 func matches(pattern, name string) bool {
