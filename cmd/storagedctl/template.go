@@ -51,7 +51,7 @@ func parseForm(given string) (*form, error) {
 	f := &form{template: t, offset: offset, table: table}
 	for _, one := range t.Templates() {
 		if one.Tree != nil {
-			harmless(one.Root, table)
+			harmless(one.Root, table, one == t)
 		}
 	}
 	if table && t.Tree != nil {
@@ -69,7 +69,7 @@ var formFunctions = template.FuncMap{
 		}
 		return strings.Join(words, separator)
 	},
-	"size": func(n int64) string { return quantity.FormatBytes(n) },
+	"size": sizeOf,
 	"ago": func(v any) string {
 		t, ok := v.(time.Time)
 		if !ok {
@@ -80,7 +80,29 @@ var formFunctions = template.FuncMap{
 	"upper":  strings.ToUpper,
 	"lower":  strings.ToLower,
 	"printf": boundedPrintf,
-	"shown":  func(v any) string { return term.Escape(fmt.Sprint(v)) },
+	"shown":  shown,
+}
+
+// shown is a value as text that gives a terminal no orders; a list of nothing is nothing.
+func shown(v any) string {
+	switch list := reflect.ValueOf(v); list.Kind() {
+	case reflect.Map, reflect.Slice:
+		if list.Len() == 0 {
+			return ""
+		}
+	}
+	return term.Escape(fmt.Sprint(v))
+}
+
+// sizeOf gives a number of bytes as people read it, and nothing for none.
+func sizeOf(n any) (string, error) {
+	switch v := reflect.ValueOf(n); {
+	case v.IsValid() && v.CanInt():
+		return quantity.FormatBytes(v.Int()), nil
+	case n == "":
+		return "", nil
+	}
+	return "", fmt.Errorf("%q is no number of bytes", fmt.Sprint(n))
 }
 
 // widths are figures in a format that make text longer than anybody reads.
@@ -126,19 +148,24 @@ func reason(err error) string {
 var place = regexp.MustCompile(`^template: [^:]*:(\d+:)?(\d+:)? ?`)
 
 // harmless has every value shown as text that gives a terminal no orders, and reads \t
-// and \n in what stands between. In a table blanks between two values part columns.
-func harmless(n parse.Node, table bool) {
+// and \n in what stands between. In a table blanks between two values part columns, at
+// the root of the template only: all lines have the same columns, however often a part of
+// it is repeated or left out.
+func harmless(n parse.Node, table, root bool) {
 	switch n := n.(type) {
 	case *parse.ListNode:
 		if n == nil {
 			return
 		}
 		for _, one := range n.Nodes {
-			harmless(one, table)
+			harmless(one, table, root)
 		}
 	case *parse.TextNode:
 		n.Text = []byte(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(string(n.Text)))
-		if table && len(bytes.TrimSpace(n.Text)) == 0 {
+		switch {
+		case table && !root:
+			n.Text = bytes.ReplaceAll(n.Text, []byte("\t"), []byte(" "))
+		case table && len(bytes.TrimSpace(n.Text)) == 0:
 			n.Text = []byte("\t")
 		}
 	case *parse.ActionNode:
@@ -147,14 +174,14 @@ func harmless(n parse.Node, table bool) {
 			n.Pipe.Cmds = append(n.Pipe.Cmds, shown)
 		}
 	case *parse.IfNode:
-		harmless(n.List, table)
-		harmless(n.ElseList, table)
+		harmless(n.List, table, false)
+		harmless(n.ElseList, table, false)
 	case *parse.RangeNode:
-		harmless(n.List, table)
-		harmless(n.ElseList, table)
+		harmless(n.List, table, false)
+		harmless(n.ElseList, table, false)
 	case *parse.WithNode:
-		harmless(n.List, table)
-		harmless(n.ElseList, table)
+		harmless(n.List, table, false)
+		harmless(n.ElseList, table, false)
 	}
 }
 
@@ -195,6 +222,20 @@ func (f *form) apply(item any) (string, error) {
 	}
 	return b.String(), nil
 }
+
+// checkFields tells of fields in a template that nothing of the kind has. What else fails
+// with nothing may do well with something.
+func (f *form) checkFields(nothing any) error {
+	err := f.template.Execute(&bounded{new(bytes.Buffer)}, viewOf(reflect.ValueOf(nothing), nil))
+	if err == nil || !strings.Contains(err.Error(), unknownField) {
+		return nil
+	}
+	_, err = f.apply(nothing)
+	return err
+}
+
+// unknownField is what Go's templates say of a field that there is not.
+const unknownField = ">: map has no entry for key"
 
 // failedAt finds where a template has failed.
 var failedAt = regexp.MustCompile(`^template: [^:]*:\d+:(\d+):.* at <([^>]*)>`)
@@ -237,23 +278,52 @@ func timeOf(v reflect.Value) any {
 	if t, ok := v.Interface().(time.Time); ok && !t.IsZero() {
 		return t
 	}
-	return ""
+	return never("")
 }
+
+// never is a time that there is not: nothing, whatever is asked of it.
+type never string
+
+func (n never) Format(string) never { return n }
+func (n never) Local() never        { return n }
+func (n never) UTC() never          { return n }
+func (n never) Unix() never         { return n }
+func (n never) UnixMilli() never    { return n }
+func (n never) Year() never         { return n }
+func (n never) Month() never        { return n }
+func (n never) Day() never          { return n }
+func (n never) Weekday() never      { return n }
+func (n never) Hour() never         { return n }
+func (n never) Minute() never       { return n }
+func (n never) Second() never       { return n }
 
 func viewOfPointer(v reflect.Value, within []reflect.Type) any {
 	of := v.Type().Elem()
 	switch {
 	case !v.IsNil():
 		return viewOf(v.Elem(), within)
-	case of.Kind() == reflect.Struct && of != reflect.TypeFor[time.Time]() && !slices.Contains(within, of):
+	case of == reflect.TypeFor[time.Time]():
+		return never("")
+	case of.Kind() == reflect.Struct && !slices.Contains(within, of):
 		view := map[string]any{}
 		addFields(view, reflect.Zero(of), append(within[:len(within):len(within)], of))
 		for name, value := range view {
-			if _, deeper := value.(map[string]any); !deeper {
-				view[name] = ""
-			}
+			view[name] = nothing(value)
 		}
 		return view
+	}
+	return ""
+}
+
+// nothing is what a field is of something that is not there: a list is one without
+// elements, so that it can be gone through.
+func nothing(zero any) any {
+	if _, isTime := zero.(never); isTime {
+		return zero
+	}
+	switch reflect.ValueOf(zero).Kind() {
+	case reflect.Map, reflect.Slice:
+		return zero
 	}
 	return ""
 }
@@ -298,9 +368,8 @@ func formOf(c *cli.Context) (*form, error) {
 
 // printForm shows things by --format.
 func printForm[T any](s *session, items []T) error {
-	if len(items) == 0 { // a wrong template is told all the same
-		_, err := s.form.apply(*new(T))
-		return err
+	if len(items) == 0 {
+		return s.form.checkFields(*new(T))
 	}
 	lines := make([]string, len(items))
 	for i := range items {
@@ -310,7 +379,7 @@ func printForm[T any](s *session, items []T) error {
 		}
 	}
 	if s.form.table {
-		return s.printFormTable(lines)
+		return term.Table(s.out, s.form.columns(lines), lines, s.layout())
 	}
 	for _, l := range lines {
 		if _, err := io.WriteString(s.out, l+"\n"); err != nil {
@@ -320,13 +389,19 @@ func printForm[T any](s *session, items []T) error {
 	return nil
 }
 
-func (s *session) printFormTable(lines []string) error {
-	columns := make([]term.Column[string], len(s.form.headers))
-	for i, name := range s.form.headers {
+// columns are those of a table of such lines. A number is never cut: it would be another.
+func (f *form) columns(lines []string) []term.Column[string] {
+	columns := make([]term.Column[string], len(f.headers))
+	for i, name := range f.headers {
 		columns[i] = term.Column[string]{Name: name, Weight: 1, Cell: func(line string) string {
-			cells := strings.Split(line, "\t")
-			return cells[min(i, len(cells)-1)]
+			return strings.Split(line, "\t")[i]
 		}}
+		if !slices.ContainsFunc(lines, func(line string) bool { return !figure.MatchString(columns[i].Cell(line)) }) {
+			columns[i].Weight = 0
+		}
 	}
-	return term.Table(s.out, columns, lines, s.layout())
+	return columns
 }
+
+// figure is a number, maybe with a unit, or nothing.
+var figure = regexp.MustCompile(`^(-?[0-9]+(\.[0-9]+)?( ?[A-Za-z/%]{1,5})?)?$`)

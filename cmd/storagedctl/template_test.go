@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"storaged/internal/record"
+	"storaged/internal/term"
 )
 
 // format runs a verb with a template, which may have blanks in it.
@@ -38,6 +39,12 @@ func TestThingsArePrintedByTemplates(t *testing.T) {
 		{"version", "{{.Daemon.Version}}", "1.0.0\n"},
 		{"secret list", `{{.Name}} {{join "," .UsedBy}}`, "disks images/vm1.luks\nold \n"},
 		{"capabilities", "{{.Type}} {{.Sparse}}", "dir true\n"},
+		{"list", `{{.Number}}{{size .Limit}} {{join "," .Helper.Confinement.Capabilities}}`, "410 chown,fowner\n411 \n"},
+		{"list", `{{.Number}} {{.Started.UTC.Format "15:04"}}{{range .Helper.Argv}} {{.}}{{break}}{{end}}{{if .Ended}}!{{end}}{{.Ended.Year}}`, "410 09:12 storage-helper\n411 \n"},
+		{"list", "{{.Number}} {{len .Helper.Argv}}{{if eq .Number 411}}{{.Helper.Argv}}{{end}}", "410 4\n411 0\n"},
+		{"list --state failed", "{{(index .Objects 0).Pool}} {{size .Limit}}", ""},
+		{"list", "table {{.Number}}\t{{range .Objects}}{{.Pool}} {{.Volume}}\\t{{end}}|{{if .Started}} {{.State}}{{end}} {{.Kind}}",
+			"NUMBER  OBJECTS                             KIND\n410     images base.raw images x | running  volume.clone\n411     images base.raw images y |          volume.clone\n"},
 	} {
 		if out, errs, code := d.format(c.verb, c.template); out != c.want || code != 0 {
 			t.Errorf("%s %q: exit %d, %q, not %q\n%s", c.verb, c.template, code, out, c.want, errs)
@@ -56,14 +63,24 @@ func TestAWrongTemplateIsToldWithItsPlace(t *testing.T) {
 		"{{.Number}} {{.State":             "--format: column 13: unclosed action",
 		"{{.Number}} {{nofunc .}}":         "--format: column 13: function \"nofunc\" not defined",
 		"{{.Number}} {{if .State}}x":       "--format: column 27: unexpected EOF",
-		"{{printf \"%99999d\" .Number}}":   "a width has three digits at most",
 		strings.Repeat("x", maxTemplate+1): "bytes are more than",
-		"{{range 2000000}}x{{end}}":        "more than 1048576 bytes for one line",
 	} {
 		for _, verb := range []string{"list --all", "list"} {
 			if out, errs, code := d.format(verb, template); code != record.ExitUsage || !strings.Contains(errs, says) || out != "" {
 				t.Errorf("%s, %.40q: exit %d, %.20q %s", verb, template, code, out, errs)
 			}
+		}
+	}
+	for template, says := range map[string]string{ // with what there is
+		"{{printf \"%99999d\" .Number}}": "a width has three digits at most",
+		"{{range 2000000}}x{{end}}":      "more than 1048576 bytes for one line",
+		"{{size .Kind}}":                 `"volume.clone" is no number of bytes`,
+	} {
+		if out, errs, code := d.format("list --all", template); code != record.ExitUsage || !strings.Contains(errs, says) || out != "" {
+			t.Errorf("%.40q: exit %d, %.20q %s", template, code, out, errs)
+		}
+		if out, errs, code := d.format("list", template); code != 0 || out+errs != "" {
+			t.Errorf("%.40q of nothing: exit %d, %.20q %s", template, code, out, errs)
 		}
 	}
 	for _, verb := range []string{"list -o json", "list --columns job"} {
@@ -73,6 +90,22 @@ func TestAWrongTemplateIsToldWithItsPlace(t *testing.T) {
 	}
 	if _, errs, code := d.run("vol clone images/base.raw images/y --format qcow2 -o json"); code != 0 {
 		t.Errorf("a format of an image: exit %d, %s", code, errs)
+	}
+}
+
+// On a narrow terminal names are cut, and no number.
+func TestNumbersOfATemplateAreNotCut(t *testing.T) {
+	f, err := parseForm("table {{.Name}} {{.Capacity}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := []string{"a-volume-with-a-long-name\t10737418240000000", "b\t512 B/s", "c\t"}
+	var b strings.Builder
+	if err := term.Table(&b, f.columns(lines), lines, term.Layout{Width: 32}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(strings.Split(b.String(), "\n")[1]); len(got) != 2 || got[1] != "10737418240000000" || got[0] == "a-volume-with-a-long-name" {
+		t.Errorf("%s", b.String())
 	}
 }
 
