@@ -383,7 +383,7 @@ func TestUploadThatIsDoneAgainMakesTheVolumeReady(t *testing.T) {
 		"canceled-file": func(v string) { h.canceled("pool/"+v, file) },
 		"canceled-pipe": func(v string) { h.canceled("pool/"+v, "-") },
 		"wrong-checksum": func(v string) {
-			h.runs(record.ExitMismatch, "has checksum", "vol", "upload", "pool/"+v, file, "--yes", "--checksum", "crc32c:00000000")
+			h.runs(record.ExitMismatch, "has all of it and is incomplete", "vol", "upload", "pool/"+v, file, "--yes", "--checksum", "crc32c:00000000")
 		},
 		"wrong-checksum-of-a-stream": func(v string) {
 			if code, said := h.fed(file, "vol", "upload", "pool/"+v, "-", "--yes", "--checksum", "sha256:"+strings.Repeat("0", 64)); code != record.ExitMismatch {

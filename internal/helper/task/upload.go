@@ -128,7 +128,7 @@ func (w upload) into(ctx context.Context, r *helper.Run, c diskio.Content) error
 	if w.full.algorithm != "" {
 		r.Next(len(compared) + 1)
 		if err := w.check(ctx, r, to); err != nil {
-			return err
+			return w.left(err)
 		}
 	}
 	if err := w.made(r, w.at.Volume); err != nil {
@@ -146,8 +146,13 @@ func (w upload) left(err error) error {
 	e, ok := errors.AsType[*ipc.Error](err)
 	switch {
 	case !ok || e.Hint != "":
+	case e.Code == string(record.Mismatch):
+		_ = e.WithHint("%q has all of it and is incomplete: upload a content that has the checksum, from its start", w.at.Path)
+	case e.Code != string(record.Invalid) && e.Code != string(record.TooLarge):
 	case w.touched:
 		_ = e.WithHint("%q has the beginning of it and is incomplete: upload a content that is right, from its start", w.at.Path)
+	case w.skipped > 0:
+		_ = e.WithHint("nothing more was written")
 	default:
 		_ = e.WithHint("nothing was written")
 	}
