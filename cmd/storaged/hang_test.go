@@ -32,8 +32,19 @@ func hanging(t *testing.T, tasks string) *host {
 // their command line has such a name. See hung.
 func (h *host) hangs(tasks, names string) {
 	h.t.Helper()
-	script := fmt.Sprintf("#!/bin/sh\ncase $1 in %s) case \"$*\" in *%s*) echo $$ >>%s; exec sleep 3600;; esac;; esac\nexec %s \"$@\"\n",
-		tasks, names, filepath.Join(h.dir, "hung"), filepath.Join(bin, "storage-helper"))
+	h.before(fmt.Sprintf("case $1 in %s) case \"$*\" in *%s*) echo $$ >>%s; exec sleep 3600;; esac;; esac", tasks, names, filepath.Join(h.dir, "hung")))
+}
+
+// delays gives a daemon that is started afterwards helpers that begin a task late.
+func (h *host) delays(task string, seconds int) {
+	h.t.Helper()
+	h.before(fmt.Sprintf("case $1 in %s) sleep %d;; esac", task, seconds))
+}
+
+// before gives a daemon that is started afterwards helpers that do first what a shell is told.
+func (h *host) before(order string) {
+	h.t.Helper()
+	script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s \"$@\"\n", order, filepath.Join(bin, "storage-helper"))
 	path := filepath.Join(h.t.TempDir(), "helper")
 	h.must(os.WriteFile(path, []byte(script), 0o700))
 	h.env = append(h.env, "STORAGED_HELPER="+path)
@@ -82,4 +93,16 @@ func TestVolumesOfAPoolThatHangsAreShownAsTheyWere(t *testing.T) {
 		t.Errorf("helpers %q wait for it", pids)
 	}
 	h.succeed(h.remove("disk"))
+}
+
+// A volume that is incomplete is refused as that, though it cannot be looked at whether
+// another file has come in its place.
+func TestIncompleteVolumeOfAPoolThatHangsIsRefusedAsThat(t *testing.T) {
+	t.Parallel()
+	h := hanging(t, "pool-look")
+	h.random("v", 4*mib)
+	h.brokenWipe("v")
+	for range 2 {
+		h.isRefusedAsIncomplete(h.clone("v", "copy"))
+	}
 }

@@ -45,6 +45,20 @@ func (s *Service) lookSoon(ctx context.Context, p *store.Pool, v *store.Volume) 
 	return f, err
 }
 
+// reconsider is lookAfter for who has an answer without it, of a pool that is not known not to
+// answer.
+func (s *Service) reconsider(ctx context.Context, v *store.Volume) error {
+	p, err := s.stored(v.Pool)
+	if err != nil {
+		return err
+	}
+	if s.sights.mute(p.UUID) {
+		return slowPool(p.Name)
+	}
+	_, err = s.lookSoon(ctx, p, v)
+	return err
+}
+
 // lookAfter has a query helper look at one volume, and lets the catalog follow
 // what it finds.
 func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {

@@ -103,7 +103,8 @@ func (s *Service) resolve(ctx context.Context, q submission) (contract.Started, 
 
 // planned plans what is asked for on a consistent view of the catalog. A name that
 // is taken is looked for in its pool first, and so is a volume that is incomplete: others
-// may have removed the file, or put another in its place.
+// may have removed the file, or put another in its place. One that cannot be looked at is
+// as incomplete as is known.
 func (s *Service) planned(ctx context.Context, q submission) (w order, err error) {
 	read := func(tx *store.Tx) (err error) {
 		w, err = q.plan(tx)
@@ -120,8 +121,8 @@ func (s *Service) planned(ctx context.Context, q submission) (w order, err error
 	switch {
 	case errors.As(err, &taken):
 		err = s.lookAfter(ctx, taken.By)
-	case errors.As(err, &incomplete):
-		err = s.lookAfter(ctx, incomplete.Of)
+	case errors.As(err, &incomplete) && s.reconsider(ctx, incomplete.Of) == nil:
+		err = nil
 	default:
 		return w, err
 	}

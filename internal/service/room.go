@@ -125,7 +125,7 @@ func (s *Service) roomFor(ctx context.Context, w *order, needed int64) error {
 	if err != nil || catalog.Free(p) >= needed {
 		return err
 	}
-	unread := s.readSpace(ctx, p)
+	unread := s.readSpace(ctx, p, roomTimeout)
 	err = s.store.View(func(tx *store.Tx) error { // it may be away
 		p, err = catalog.ActivePool(tx, pool)
 		return err
@@ -185,55 +185,56 @@ func (l *looks) leave(pool string) {
 }
 
 // readSpace takes over what the file system of a pool says of its room, not
-// earlier than now. It takes no longer than roomTimeout, the turn of others included,
+// earlier than now. It takes no longer than patience, the turn of others included,
 // whatever the pool does.
-func (s *Service) readSpace(ctx context.Context, p *store.Pool) error {
+func (s *Service) readSpace(ctx context.Context, p *store.Pool, patience time.Duration) (err error) {
 	asked := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	l := s.looks.enter(p.UUID)
 	defer s.looks.leave(p.UUID)
 	select {
 	case l.turn <- struct{}{}:
 	case <-ctx.Done():
-		return errMute
+		return mute(patience)
 	}
 	defer func() { <-l.turn }()
 	if l.began.After(asked) {
 		return nil // somebody else has looked
 	}
 	seen := catalog.Space{Taken: s.taken(p.Name)} // before: what is taken later is reserved still, and counts twice for a moment
-	var err error
-	if seen.Info, seen.Began, err = s.askSpace(ctx, p); err != nil {
+	if seen.Info, seen.Began, err = s.askSpace(ctx, p, asked); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return mute(patience)
+		}
 		return err
 	}
 	l.began = seen.Began
 	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplySpace(tx, p, seen) })
 }
 
-// errMute is that a pool cannot be asked.
-var errMute = fmt.Errorf("it does not answer within %v", roomTimeout)
+// mute is that a pool cannot be asked.
+func mute(patience time.Duration) error { return fmt.Errorf("it does not answer within %v", patience) }
 
-// askSpace has a helper ask the file system; began is before it did.
-func (s *Service) askSpace(ctx context.Context, p *store.Pool) (info *ipc.Pool, began time.Time, err error) {
+// askSpace has a helper that was started since then ask the file system; began is before
+// it did.
+func (s *Service) askSpace(ctx context.Context, p *store.Pool, since time.Time) (info *ipc.Pool, began time.Time, err error) {
 	at, err := s.situated(p.Name)
 	if err != nil {
 		return nil, began, err
 	}
-	report, began, err := s.jobs.Query(ctx, fmt.Sprint("space ", p.UUID, time.Now().UnixNano()), (&operation.Space{Volume: at}).Task().Argv())
+	report, began, err := s.jobs.QuerySince(ctx, "space "+p.UUID, (&operation.Space{Volume: at}).Task().Argv(), since)
 	var refusal *record.Error
 	if errors.As(err, &refusal) {
 		if err := s.noteAbsence(&p.Pool, catalog.Finding{Began: began, Err: refusal}); err != nil {
 			return nil, began, err
 		}
 	}
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, began, errMute
-	case err != nil:
+	if err == nil && report.Pool == nil {
+		err = errors.New("the helper tells no figures")
+	}
+	if err != nil {
 		return nil, began, err
-	case report.Pool == nil:
-		return nil, began, errors.New("the helper tells no figures")
 	}
 	return report.Pool, began, nil
 }

@@ -31,13 +31,14 @@ func (s *Service) KeepReading(ctx context.Context) {
 	w := newWatch()
 	var all sync.WaitGroup
 	defer all.Wait()
+	damaged := 0
 	for {
 		every := time.Duration(s.settings.Load().Pools.ReadEvery)
-		pools := s.readable()
+		pools := s.readable(&damaged)
 		w.forget(pools)
 		for _, p := range pools {
-			if place := w.begin(p, every); place != nil {
-				all.Go(func() { w.end(p, s.readInTurn(ctx, p, place)) })
+			if places := w.begin(p, every); places != nil {
+				all.Go(func() { w.end(p, s.readInTurn(ctx, p, places)) })
 			}
 		}
 		next := watchInterval
@@ -52,72 +53,84 @@ func (s *Service) KeepReading(ctx context.Context) {
 	}
 }
 
-// readable are the pools that can be read, or could be when it was tried last.
-func (s *Service) readable() (out []*store.Pool) {
-	err := s.store.View(func(tx *store.Tx) error {
-		pools, err := tx.Pools()
-		for _, p := range pools {
-			if catalog.Readable(p) {
-				out = append(out, p)
-			}
-		}
+// readable are the pools that can be read, or could be when it was tried last. Those whose
+// records are damaged keep no others from being read; how many there are is said when it
+// is news.
+func (s *Service) readable(damaged *int) (pools []*store.Pool) {
+	var unknown int
+	err := s.store.View(func(tx *store.Tx) (err error) {
+		pools, unknown, err = tx.SoundPools()
 		return err
 	})
-	if err != nil {
-		s.log.Error("which pools are to be read is not known", "error", err)
+	if unknown != *damaged || err != nil {
+		s.log.Error("not all pools are read, for records of them are damaged", "pools", unknown, "error", err)
 	}
-	return out
+	*damaged = unknown
+	return slices.DeleteFunc(pools, func(p *store.Pool) bool { return !catalog.Readable(p) })
 }
 
-// readInTurn has a pool read when there is a place for that.
-func (s *Service) readInTurn(ctx context.Context, p *store.Pool, place chan struct{}) error {
+// readInTurn has a pool read when there is a place for that, and reports whether it
+// answered promptly.
+func (s *Service) readInTurn(ctx context.Context, p *store.Pool, in *places) (prompt bool) {
 	select {
-	case place <- struct{}{}:
+	case in.taken <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
-	defer func() { <-place }()
-	err := s.readFigures(ctx, p)
+	defer func() { <-in.taken }()
+	begun := time.Now()
+	err := s.readFigures(ctx, p, in.patience)
 	if err != nil {
 		s.log.Debug("the figures of a pool could not be read", "pool", p.Name, "error", err)
 	}
-	return err
+	return err == nil && time.Since(begun) < roomTimeout
 }
 
 // readFigures has a helper ask what a pool lies on how full it is. One that could not be
 // reached is read as a whole: its volumes may be others by now.
-func (s *Service) readFigures(ctx context.Context, p *store.Pool) error {
+func (s *Service) readFigures(ctx context.Context, p *store.Pool, patience time.Duration) error {
 	if p.State != record.PoolUnreachable {
-		return s.readSpace(ctx, p)
+		return s.readSpace(ctx, p, patience)
 	}
-	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return s.freshenOne(ctx, p)
 }
 
-// silentAtOnce is how many pools that have not answered are read at the same time.
-const silentAtOnce = 2
+// slowAtOnce is how many pools that have not answered promptly are read at the same time.
+const slowAtOnce = 2
 
 // watch is when pools were read for KeepReading, by uuid. So many are read at once as by
-// one call of Freshen, and besides a few of those that did not answer when they were read
-// last: a pool that hangs takes the place of one that answers once, for as long as
-// somebody is kept waiting for its room, and not again until it has answered.
+// one call of Freshen, and besides a few of those that did not answer promptly when they
+// were read last, which may take long: a pool that hangs takes the place of one that
+// answers once, for as long as somebody is kept waiting for its room, and not again until
+// it has answered as soon.
 type watch struct {
-	answering, silent chan struct{} // places to read in
+	prompt, slow *places
 
 	mu sync.Mutex
 	of map[string]*watched
+}
+
+// places are what pools are read in.
+type places struct {
+	taken    chan struct{} // full when all are
+	patience time.Duration // how long a pool may take
 }
 
 // watched is a pool that is read.
 type watched struct {
 	asked  time.Time
 	asking bool // just now: it is not asked once more meanwhile
-	silent bool // it did not answer
+	slow   bool // it did not answer promptly
 }
 
 func newWatch() *watch {
-	return &watch{answering: make(chan struct{}, freshAtOnce), silent: make(chan struct{}, silentAtOnce), of: map[string]*watched{}}
+	return &watch{
+		prompt: &places{make(chan struct{}, freshAtOnce), roomTimeout},
+		slow:   &places{make(chan struct{}, slowAtOnce), freshTimeout},
+		of:     map[string]*watched{},
+	}
 }
 
 // forget drops pools that are not among those that are in use.
@@ -131,7 +144,7 @@ func (w *watch) forget(used []*store.Pool) {
 
 // begin gives the places that a pool is to be read in, or nil where it is not: what is known
 // of it, by whomever, is no older than that. 0: however old it is.
-func (w *watch) begin(p *store.Pool, every time.Duration) (place chan struct{}) {
+func (w *watch) begin(p *store.Pool, every time.Duration) *places {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	one := w.of[p.UUID]
@@ -144,10 +157,10 @@ func (w *watch) begin(p *store.Pool, every time.Duration) (place chan struct{}) 
 		return nil
 	}
 	one.asked, one.asking = now, true
-	if one.silent || p.State == record.PoolUnreachable {
-		return w.silent
+	if one.slow || p.State == record.PoolUnreachable {
+		return w.slow
 	}
-	return w.answering
+	return w.prompt
 }
 
 // young reports whether the figures of a pool are not that old yet. An age below 0 is that
@@ -160,10 +173,10 @@ func young(p *store.Pool, now time.Time, every time.Duration) bool {
 	return age >= 0 && age < every
 }
 
-// end notes that a pool was read, or was not.
-func (w *watch) end(p *store.Pool, err error) {
+// end notes that a pool was read, and whether it answered promptly.
+func (w *watch) end(p *store.Pool, prompt bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	one := w.of[p.UUID]
-	one.asking, one.silent = false, err != nil
+	one.asking, one.slow = false, !prompt
 }

@@ -429,3 +429,17 @@ func (f *fake) spoilt(how string) {
 		select {}
 	}
 }
+
+// greets says HELLO again after each answer, and answers before its first one, too.
+func (f *fake) greets() {
+	digest, err := ipc.SaveReport(f.Dir.Result(), &ipc.Report{Summary: ipc.Summary{Outcome: ipc.Succeeded, Bytes: 42}})
+	helpertest.Check(err)
+	f.Connect()
+	answer := ipc.Result{Outcome: ipc.Succeeded, Digest: digest, Stays: true}
+	f.Say(answer)
+	f.Hello()
+	for range f.Orders {
+		f.Say(answer)
+		f.Hello()
+	}
+}

@@ -47,6 +47,7 @@ var behaviors = map[string]func(*fake){
 	"torn":               (*fake).torn,
 	"query":              (*fake).query,
 	"queries":            (*fake).queries,
+	"greets":             (*fake).greets,
 	"noReturn":           (*fake).noReturn,
 	"openWindow":         (*fake).openWindow,
 	"onCall":             (*fake).onCall,

@@ -16,7 +16,7 @@ import (
 // queries are the query helpers at work and those whose answer is still good.
 type queries struct {
 	mu      sync.Mutex
-	running map[string]*query  // by key
+	running map[string]*query  // by key; those that were abandoned too, until their helpers are gone
 	staying map[string]*asking // helpers that have answered and wait for the next query, by key
 	all     sync.WaitGroup
 }
@@ -24,6 +24,7 @@ type queries struct {
 // query is one query helper. Its goroutine sets report, err and ended before
 // it closes done.
 type query struct {
+	key       string
 	done      chan struct{}
 	abandoned chan struct{} // closed by the last who waited, when it gave up first
 	waiting   int           // guarded by queries.mu
@@ -49,7 +50,9 @@ type question struct {
 // per key at a time, which answers everyone who asks meanwhile and, unless it
 // failed, for one second after; the report is shared and must not be changed. One that can
 // look again waits for the next query a little while, so that none has to be started for it. When nobody
-// waits any more it is killed. A failure that the helper reports is a
+// waits any more it is killed, and the next one for the key is started when it is gone: of those
+// that cannot be killed, for what they look at is stuck, there is never more than one per key.
+// A failure that the helper reports is a
 // *record.Error; ctx's error comes as it is. began is a time before the helper
 // looked.
 func (s *Supervisor) Query(ctx context.Context, key string, argv []string) (report *ipc.Report, began time.Time, err error) {
@@ -75,7 +78,7 @@ func (s *Supervisor) QueryNames(ctx context.Context, key string, argv, names []s
 
 // await joins a query and waits for its end.
 func (s *Supervisor) await(ctx context.Context, a question) (report *ipc.Report, began time.Time, err error) {
-	q, err := s.joinQuery(a)
+	q, err := s.joinQuery(ctx, a)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -92,33 +95,53 @@ func (s *Supervisor) await(ctx context.Context, a question) (report *ipc.Report,
 	}
 }
 
-func (s *Supervisor) joinQuery(a question) (*query, error) {
+// joinQuery gives the query that answers, when no helper is left that was abandoned at the same.
+func (s *Supervisor) joinQuery(ctx context.Context, a question) (*query, error) {
+	for {
+		q, lost, err := s.tryJoin(a)
+		if lost == nil {
+			return q, err
+		}
+		select {
+		case <-lost.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// tryJoin gives a query that answers, or else the abandoned one that is in its way.
+func (s *Supervisor) tryJoin(a question) (q, lost *query, err error) {
 	s.queries.mu.Lock()
 	defer s.queries.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.started {
-		return nil, record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
+		return nil, nil, record.Errorf(record.RecoveringCode, "storaged is starting or stopping").WithHint("try again in a moment")
 	}
-	if q := s.queries.running[a.key]; q != nil && !q.over(s.times.QueryReuse, a.since) {
+	switch q = s.queries.running[a.key]; {
+	case q == nil:
+	case q.lost():
+		return nil, q, nil
+	case !q.over(s.times.QueryReuse, a.since):
 		q.waiting++
-		return q, nil
+		return q, nil, nil
 	}
-	q := &query{done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, names: a.names, began: time.Now(), exact: !a.since.IsZero()}
+	q = &query{key: a.key, done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, names: a.names, began: time.Now(), exact: !a.since.IsZero()}
 	if a.names == nil { // else it is nobody else's
 		s.queries.running[a.key] = q
 	}
 	if w := s.queries.staying[a.key]; w != nil && slices.Equal(w.argv, a.argv) {
 		delete(s.queries.staying, a.key)
 		w.next <- q // has room for one
-		return q, nil
+		return q, nil, nil
 	}
 	s.queries.all.Go(func() {
 		for next := q; next != nil; {
 			next = s.ask(next, a.key, a.argv)
 		}
 	})
-	return q, nil
+	return q, nil, nil
 }
 
 // answer is what became of the query, for all who wait.
@@ -127,16 +150,27 @@ func (q *query) answer(report *ipc.Report, err error) {
 	close(q.done)
 }
 
-// over reports whether the query is of no use to who wants one begun since then.
-func (q *query) over(reuse time.Duration, since time.Time) bool {
+// lost reports whether nobody waits for the query any more, and its helper is not gone yet.
+func (q *query) lost() bool {
+	select {
+	case <-q.done:
+		return false
+	default:
+	}
 	select {
 	case <-q.abandoned:
 		return true
 	default:
+		return false
 	}
+}
+
+// over reports whether the query has an answer that is of no use to who wants one begun
+// since then.
+func (q *query) over(reuse time.Duration, since time.Time) bool {
 	select {
 	case <-q.done:
-		return q.err != nil || time.Since(q.ended) > reuse || q.began.Before(since) || q.exact && since.IsZero()
+		return q.names != nil || q.err != nil || time.Since(q.ended) > reuse || q.began.Before(since) || q.exact && since.IsZero()
 	default:
 		return false
 	}
@@ -150,6 +184,7 @@ func (s *Supervisor) leaveQuery(q *query) {
 		case <-q.done:
 		default:
 			close(q.abandoned)
+			s.queries.running[q.key] = q // though it was for names
 		}
 	}
 }
@@ -232,6 +267,7 @@ type asking struct {
 	alarm *time.Timer
 	end   ending
 
+	hello     bool // it has said HELLO
 	answers   int
 	over      bool // nobody waits for what it is at
 	dismissed bool
@@ -328,7 +364,7 @@ func (w *asking) again(q *query) {
 // result takes the answer of a helper that stays, and has it wait. One that says
 // something else than its file is killed.
 func (w *asking) result(m ipc.Result) {
-	if !m.Stays || w.q == nil {
+	if !m.Stays || w.q == nil || !w.hello { // who was asked nothing has no answer
 		w.alarm.Reset(w.s.times.Linger)
 		return
 	}
@@ -371,18 +407,27 @@ func (w *asking) part() {
 	}
 }
 
+// letGo lets the helper begin, once.
+func (w *asking) letGo(m ipc.Hello) {
+	if w.hello {
+		return
+	}
+	w.hello = true
+	w.alarm.Stop()
+	proto, err := m.Agree(w.s.speaks)
+	if err == nil {
+		err = w.h.send(ipc.Go{Proto: proto, Stay: true, Names: w.q.names})
+	}
+	if err != nil {
+		w.end.fault = record.Errorf(record.Internal, "cannot let the helper begin: %v", err)
+		w.kill()
+	}
+}
+
 func (w *asking) frame(f ipc.Frame) {
 	switch m := f.Body.(type) {
 	case ipc.Hello:
-		w.alarm.Stop()
-		proto, err := m.Agree(w.s.speaks)
-		if err == nil {
-			err = w.h.send(ipc.Go{Proto: proto, Stay: true, Names: w.q.names})
-		}
-		if err != nil {
-			w.end.fault = record.Errorf(record.Internal, "cannot let the helper begin: %v", err)
-			w.kill()
-		}
+		w.letGo(m)
 	case ipc.Log:
 		w.s.log.Debug(m.Text, "query", w.h.dir.Job)
 	case ipc.Result:

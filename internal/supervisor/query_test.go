@@ -262,3 +262,40 @@ func TestQueriesAreAnsweredWhileHelpersComeAndGo(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// A helper that is asked nothing is told nothing, however often it says HELLO.
+func TestHelperThatSaysHelloTwiceIsUsedAsOthers(t *testing.T) {
+	r := newRig(t, func(tt *Times) { tt.QueryStay = time.Hour })
+	for range 10 {
+		if got, _, err := r.sup.QuerySince(r.ctx(), "k", fakeHelper("greets"), time.Now()); err != nil || got.Bytes != 42 {
+			t.Errorf("answered by %+v, %v", got, err)
+		}
+	}
+}
+
+// Where a helper cannot be killed that nobody waits for any more, no other is started for the
+// same before it is gone.
+func TestQueryWaitsForTheHelperThatWasAbandoned(t *testing.T) {
+	for name, names := range map[string][]string{"whatever": nil, "of names": {"a"}} {
+		r, seen := newRig(t), t.TempDir()
+		stuck := &query{key: "k", done: make(chan struct{}), abandoned: make(chan struct{}), waiting: 1, names: names}
+		r.sup.leaveQuery(stuck) // as one does whose helper is in D state
+		r.sup.queries.expire()
+		ask := func(ctx context.Context) error {
+			_, _, err := r.sup.QueryNames(ctx, "k", fakeHelper("queries", seen, "answer"), names)
+			return err
+		}
+		ctx, cancel := context.WithTimeout(r.ctx(), 200*time.Millisecond)
+		defer cancel()
+		if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+		if n := runs(t, seen); n != 0 {
+			t.Errorf("%s: %d helpers ran", name, n)
+		}
+		stuck.answer(nil, errors.New("killed at last"))
+		if err := ask(r.ctx()); err != nil || runs(t, seen) != 1 {
+			t.Errorf("%s: afterwards: %v", name, err)
+		}
+	}
+}
