@@ -202,11 +202,11 @@ func (x *exposed) explains(c formattest.Hostile, verb string, err error) {
 	}
 }
 
-// Waits for a job of a hostile image: as long as one takes that is sound, and as long as
-// the limits of a bomb, on a busy machine.
+// Waits for a job of a hostile image: as long as one takes that is sound, and until a bomb
+// has used up its three minutes of a processor that many others want too.
 const (
 	soundPatience = 5 * time.Second
-	bombPatience  = 5 * time.Minute
+	bombPatience  = 30 * time.Minute
 )
 
 // outlasted waits for a job, which is canceled if it takes longer than any sound image
