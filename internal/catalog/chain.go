@@ -93,7 +93,7 @@ func (d *descent) below(v *store.Volume) (next *store.Volume, err error) {
 		return nil, nil // a virtual machine may have written any header into it
 	}
 	if v.Problem != "" {
-		return nil, unsound(v)
+		return nil, cmp.Or(Complete(d.tx, v), unsound(v)) // half an image has problems that it will not have as a whole
 	}
 	var backing, data []store.Reference
 	for _, r := range referencesOf(v) {

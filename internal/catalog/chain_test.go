@@ -119,7 +119,7 @@ func TestChainThatCannotBeOpenedIsRefused(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		half.State = record.VolumeIncomplete
+		half.State, half.Problem = record.VolumeIncomplete, "it is cut off"
 		return tx.PutVolume(half)
 	})
 	d.overlay("deep0")
@@ -133,7 +133,7 @@ func TestChainThatCannotBeOpenedIsRefused(t *testing.T) {
 		"self": {record.WrongState, "p/self on p/self"}, "a": {record.WrongState, "p/a on p/b on p/c on p/a"},
 		"beyond": {record.Unsupported, "/etc/shadow"}, "gone": {record.Unsupported, "/p/nothing"}, "net": {record.Unsupported, "nbd://host/x"},
 		"json": {record.Unsupported, "json:"}, "two": {record.Unsupported, "/p/base"}, "extents": {record.Unsupported, "2 other files"},
-		"inner": {record.Unsupported, "not raw"}, "child": {record.WrongState, "p/half"}, fmt.Sprintf("deep%d", operation.MaxDepth+1): {record.Unsupported, "more than 64"},
+		"inner": {record.Unsupported, "not raw"}, "child": {record.WrongState, "p/half"}, "half": {record.WrongState, "incomplete"}, fmt.Sprintf("deep%d", operation.MaxDepth+1): {record.Unsupported, "more than 64"},
 	} {
 		if got, err := d.chain(name); record.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s stands on %q, %v; not %s with %q", name, got, err, c.code, c.text)
