@@ -31,7 +31,7 @@ var (
 // no race detector: what counts here is how many deaths there is time for.
 var deadlyPrograms = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(bin, "chaos")
-	out, err := exec.Command("go", "build", "-tags", "chaos,urfave_cli_no_docs", "-o", dir+"/", "storaged/cmd/...").CombinedOutput()
+	out, err := exec.Command("go", "build", "-tags", "chaos", "-o", dir+"/", "storaged/cmd/...").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%v\n%s", err, out)
 	}
