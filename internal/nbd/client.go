@@ -129,10 +129,11 @@ func connect(conns []net.Conn, export Export) (*Client, error) {
 // Close says goodbye to the server, closes the connections, and returns when
 // nothing of the client goes on. What was not flushed may be lost.
 func (c *Client) Close() error {
+	c.end(ErrClosed) // before a request that waits for its turn meets the bound of the goodbye
 	for _, one := range c.connections {
 		one.disconnect()
 	}
-	c.fail(ErrClosed)
+	c.hangUp()
 	c.readers.Wait()
 	return nil
 }
@@ -150,12 +151,24 @@ func (c *connection) disconnect() {
 
 // fail ends all, for the first reason given.
 func (c *Client) fail(err error) {
+	if c.end(err) {
+		c.hangUp()
+	}
+}
+
+// end notes why all ends, and reports whether that is the first reason given.
+func (c *Client) end(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return
+		return false
 	}
 	c.err = err
+	return true
+}
+
+// hangUp closes the connections.
+func (c *Client) hangUp() {
 	for _, one := range c.connections {
 		_ = one.Conn.Close() // there is nothing to lose
 	}
