@@ -410,9 +410,7 @@ func (h *host) thinkBetter(rng *rand.Rand, n string) (record.State, time.Duratio
 	pause := time.NewTimer(time.Duration(rng.IntN(250)) * time.Millisecond) // the moment is the point
 	<-pause.C
 	asked := time.Now()
-	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
-		h.t.Fatal(err)
-	}
+	h.cancelUnlessEnded(st)
 	j := h.end(st, nil)
 	after := time.Since(asked)
 	d.check(h, n, j)

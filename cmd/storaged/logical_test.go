@@ -34,12 +34,16 @@ func (h *host) onGroup() {
 		h.lvm("vgremove", "--yes", "--force", "bystander")
 		if h.t.Failed() { // else it is deleted by now
 			_ = exec.Command("lvm", "vgremove", "--yes", "--force", "group").Run() // or it is not there
+			_ = exec.Command("lvm", "pvremove", "--yes", testenv.Disk(h.t, 1)).Run()
 		}
 	})
-	_, st, err := h.client.DefinePool(h.ctx(), contract.Submit{}, contract.PoolDefine{
-		Name: "vg", Type: "logical", Source: record.Source{Name: "group", Devices: []string{testenv.Disk(h.t, 1)}},
-	}, true, true)
+	_, st, err := h.client.DefinePool(h.ctx(), contract.Submit{}, onDisk(testenv.Disk(h.t, 1)), true, true)
 	h.succeed(st, err)
+}
+
+// onDisk is a pool "vg" of a group of one disk.
+func onDisk(disk string) contract.PoolDefine {
+	return contract.PoolDefine{Name: "vg", Type: "logical", Source: record.Source{Name: "group", Devices: []string{disk}}}
 }
 
 // bystanders are the checksums of devices that no pool is on.
@@ -155,6 +159,7 @@ func TestLogicalPool(t *testing.T) {
 	h.denied(record.NoSpace)(h.create("vg/huge", 1<<40))
 	h.stopsAndStarts(content)
 	h.evacuates(content)
+	h.isNotBuiltOver()
 }
 
 // stopsAndStarts does so with the pool, once somebody uses a volume.
@@ -204,6 +209,17 @@ func (h *host) evacuates(content []byte) {
 	if out, err := exec.Command("wipefs", "--noheadings", testenv.Disk(h.t, 1)).CombinedOutput(); err != nil || len(out) > 0 {
 		h.t.Errorf("the disk carries %s, %v", out, err)
 	}
+}
+
+// isNotBuiltOver starts a pool that is to be built on a disk that carries something: it is
+// told that, and not only that there is no group.
+func (h *host) isNotBuiltOver() {
+	h.t.Helper()
+	disk := testenv.Disk(h.t, 1)
+	h.lvm("pvcreate", disk)
+	_, st, err := h.client.DefinePool(h.ctx(), contract.Submit{}, onDisk(disk), true, true)
+	h.fails(h.end(st, err), record.NotFound, "is not there", "it was not made", disk, "carries LVM2_member")
+	h.lvm("pvremove", disk)
 }
 
 // A job that fills a thin pool, together with who writes to another volume of it, stops where
@@ -260,7 +276,7 @@ func TestLogicalVolumesThroughDeaths(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	deaths := []func(st started){
-		func(st started) { h.cancel(st) },
+		h.cancelUnlessEnded,
 		func(st started) {
 			if j := h.job(st); j.Helper != nil && !j.State.Terminal() {
 				_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // or it has just ended

@@ -224,7 +224,7 @@ func (h parted) deaths() {
 	h.t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	deaths := []func(st started){
-		func(st started) { _, _ = h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}) }, // it may be too late
+		h.cancelUnlessEnded,
 		func(st started) {
 			if j := h.job(st); j.Helper != nil && !j.State.Terminal() {
 				_ = syscall.Kill(j.Helper.PID, syscall.SIGKILL) // or it has just ended

@@ -316,6 +316,14 @@ func (h *host) cancel(st started) {
 	h.must(err)
 }
 
+// cancelUnlessEnded is for a job that may end before the request is there.
+func (h *host) cancelUnlessEnded(st started) {
+	h.t.Helper()
+	if _, err := h.client.CancelJob(h.ctx(), st.Job.ID, contract.JobCancel{}); err != nil && record.CodeOf(err) != record.WrongState {
+		h.t.Fatal(err)
+	}
+}
+
 // pause returns when a job stands still.
 func (h *host) pause(st started) {
 	h.t.Helper()

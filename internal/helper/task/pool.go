@@ -207,6 +207,7 @@ type starting struct {
 	*helper.Pool
 	build  bool
 	secret string // name of the source's, "" for none
+	unmade error  // why it was not built
 	phases int    // that are over when it is open
 }
 
@@ -217,10 +218,10 @@ func (s *starting) Open(ctx context.Context, r *helper.Run) (err error) {
 	if p.Secret, err = r.SecretFile(s.secret); err != nil {
 		return err
 	}
-	steps := []func() error{func() error { return p.Backend.Start(ctx, p.Pool) }}
+	steps := []func() error{func() error { return s.start(ctx) }}
 	phases := []ipc.PlanPhase{helper.Single("start"), helper.Scanning()}
 	if s.build && p.ID == "" { // else what was there is to be found, not made
-		steps = append([]func() error{func() error { return buildPool(ctx, p) }}, steps...)
+		steps = append([]func() error{func() error { return s.make(ctx) }}, steps...)
 		phases = append([]ipc.PlanPhase{helper.Single("build")}, phases...)
 	}
 	s.phases = len(steps)
@@ -252,11 +253,21 @@ func deletePool(ctx context.Context, p *helper.Pool, withVolumes bool) error {
 	return b.Delete(ctx, p.Pool, withVolumes)
 }
 
-// buildPool makes the pool's storage unless it is there.
-func buildPool(ctx context.Context, p *helper.Pool) error {
-	err := makePool(ctx, p, false)
+// make makes the pool's storage unless it is there, or something else is in its place.
+func (s *starting) make(ctx context.Context) error {
+	err := makePool(ctx, s.Pool, false)
 	if errors.Is(err, backends.ErrExists) {
+		s.unmade = err
 		return nil
+	}
+	return err
+}
+
+// start starts the pool. What is not there, though it was to be made, is told with the reason.
+func (s *starting) start(ctx context.Context) error {
+	err := s.Backend.Start(ctx, s.Pool.Pool)
+	if s.unmade != nil && errors.Is(err, backends.ErrNotFound) {
+		return fmt.Errorf("%w; it was not made: %v", err, s.unmade)
 	}
 	return err
 }
