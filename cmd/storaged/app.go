@@ -65,6 +65,9 @@ func run(c *cli.Context) error {
 		return record.Errorf(record.Invalid, "storaged takes no arguments, not %q", c.Args().First())
 	}
 	config, err := settings(c)
+	if c.Bool("check-config") {
+		err = errors.Join(err, config.CheckFiles())
+	}
 	switch {
 	case err != nil:
 		return wrong(c, daemon.Faults(err))

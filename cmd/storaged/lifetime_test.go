@@ -91,6 +91,59 @@ func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
 	}
 }
 
+// What would be found out only when it is needed, or would hold for who starts the daemon
+// only, is wrong already.
+func TestCheckOfWhatSettingsName(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	plain := filepath.Join(h.dir, "plain")
+	h.must(os.WriteFile(plain, nil, 0o644))
+	h.config = filepath.Join(h.dir, "faulty.toml")
+	h.configure(`group = "nogroupx"
+state_dir = "rel"
+socket_ro = "ro.sock"
+[stop]
+drain = "10"
+[[notify]]
+name = "gone"
+program = ["/nonexistent"]
+[[notify]]
+name = "plain"
+program = ["` + plain + `"]
+[[notify]]
+name = "web"
+url_file = "/nonexistent"
+`)
+	out, code := h.checkSettings()
+	wants := []string{
+		`:2: state_dir is an absolute path, not "rel"`, `:3: socket_ro is an absolute path, not "ro.sock"`,
+		`:5: stop.drain: bad duration "10": write numbers with units`,
+		`:6: receiver "gone" of notices: program cannot be run: stat /nonexistent: no such file`,
+		`:9: receiver "plain" of notices: program cannot be run: "` + plain + `" is no file that may be executed`,
+		`:12: receiver "web" of notices: url_file cannot be read: stat /nonexistent: no such file`,
+	}
+	if os.Geteuid() == 0 {
+		wants = append(wants, `:1: group is "nogroupx", and this host has no such group`, "storaged: hint: getent group lists")
+	}
+	for _, want := range wants {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	if code != record.ExitUsage {
+		t.Errorf("it ends with %d:\n%s", code, out)
+	}
+}
+
+// checkSettings gives what the check of the config file says, and the exit code.
+func (h *host) checkSettings(flags ...string) (out string, code int) {
+	h.t.Helper()
+	cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storaged"), append([]string{"--check-config", "--config", h.config}, flags...)...)
+	cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
+	text, _ := cmd.CombinedOutput()
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
 // The settings are checked as the daemon reads them, and all that is wrong is said, each where
 // it stands; what the daemon that runs does with the same files is the same.
 func TestCheckOfTheSettings(t *testing.T) {
@@ -98,13 +151,11 @@ func TestCheckOfTheSettings(t *testing.T) {
 	h := configured(t, "[limits]\nrunning = 7\n")
 	check := func(code int, says ...string) {
 		t.Helper()
-		cmd := exec.CommandContext(h.ctx(), filepath.Join(bin, "storaged"), "--check-config", "--config", h.config, "--state-dir", filepath.Join(h.dir, "nowhere"))
-		cmd.Env = append(cmd.Environ(), "GORACE=atexit_sleep_ms=0")
-		out, _ := cmd.CombinedOutput()
-		if got := cmd.ProcessState.ExitCode(); got != code {
+		out, got := h.checkSettings("--state-dir", filepath.Join(h.dir, "nowhere"))
+		if got != code {
 			t.Errorf("it ends with %d, not %d:\n%s", got, code, out)
 		}
-		rest := string(out)
+		rest := out
 		for _, s := range says {
 			_, after, ok := strings.Cut(rest, s)
 			if !ok {

@@ -90,17 +90,33 @@ func (c *Config) Complete() error {
 	if c.Helper == "" {
 		c.Helper = findHelper()
 	}
-	for name, path := range map[string]*string{
-		"state-dir": &c.StateDir, "runtime-dir": &c.RuntimeDir, "socket": &c.Socket, "helper": &c.Helper,
+	return c.located(errors.Join(c.completePaths(), c.Libvirt.complete(c.Socket), c.completeReceivers(), c.checkHelper(), c.checkGroup(), c.checkLog(), c.Settings.Check()))
+}
+
+// completePaths makes paths absolute. One of a command line begins in the directory where that
+// was typed; one in a file would depend on who starts the daemon.
+func (c *Config) completePaths() error {
+	var wrong []error
+	for key, path := range map[string]*string{
+		"state_dir": &c.StateDir, "runtime_dir": &c.RuntimeDir, "socket": &c.Socket, "socket_ro": &c.SocketRO, "helper": &c.Helper,
 	} {
+		if at := c.places[key]; at.line > 0 && !filepath.IsAbs(*path) {
+			wrong = append(wrong, record.BadSetting(key, "%s is an absolute path, not %q", key, *path))
+			continue
+		}
 		abs, err := filepath.Abs(*path)
 		if err != nil {
-			return fmt.Errorf("cannot resolve --%s: %w", name, err)
+			return fmt.Errorf("cannot resolve %s: %w", key, err)
 		}
 		*path = abs
 	}
-	return c.located(errors.Join(c.Libvirt.complete(c.Socket), c.completeReceivers(), c.checkHelper(), c.checkLog(), c.Settings.Check()))
+	return errors.Join(wrong...)
 }
+
+// CheckFiles checks the files of others that settings name, programs that are to be told of
+// something and what they are told by. The daemon needs none before there is something to
+// tell: it starts without them, and says then what is wrong. The error is as that of Complete.
+func (c *Config) CheckFiles() error { return c.located(notify.CheckFiles(c.receivers)) }
 
 func (c *Config) checkHelper() error {
 	if st, err := os.Stat(c.Helper); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
@@ -108,6 +124,11 @@ func (c *Config) checkHelper() error {
 			WithHint("--helper PATH, the storage-helper that belongs to this storaged"))
 	}
 	return nil
+}
+
+func (c *Config) checkGroup() error {
+	_, err := groupOf(*c)
+	return err
 }
 
 func (c *Config) checkLog() (err error) {

@@ -106,5 +106,8 @@ func (c *Config) placeOf(key string) (at place, ok bool) {
 	return at, false
 }
 
+// isSet reports whether somebody has set a setting, be it to what it is by default.
+func (c *Config) isSet(key string) bool { _, ok := c.places[key]; return ok }
+
 // Given says that a setting comes from there, whatever files say.
 func (c *Config) Given(key, from string) { c.places[key] = place{file: from} }

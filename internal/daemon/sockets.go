@@ -200,14 +200,19 @@ func ownSocket(c Config, path string) error {
 }
 
 // groupOf gives the gid of the main socket's members; nil in session mode, and
-// where there is no such group: then the socket is root's alone.
+// where the host does not have the group that nobody asked for: then the socket is
+// root's alone.
 func groupOf(c Config) (*int, error) {
 	if os.Geteuid() != 0 || c.Group == "" {
 		return nil, nil
 	}
 	g, err := user.LookupGroup(c.Group)
-	if err != nil {
+	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown && !c.isSet("group") {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, record.Setting("group", record.Errorf(record.Invalid, "group is %q, and this host has no such group", c.Group).
+			WithHint("getent group lists those there are; group = \"\" leaves the socket to root"))
 	}
 	gid, err := strconv.Atoi(g.Gid)
 	if err != nil {

@@ -127,6 +127,40 @@ func (r *Receiver) completeProgram() error {
 	return err
 }
 
+// CheckFiles checks that the programs of receivers can be run, and that the files are there
+// that they are told by. The error is all that is wrong, as that of Complete.
+func CheckFiles(all []Receiver) error {
+	var wrong []error
+	for i, r := range all {
+		if err := r.checkFiles(); err != nil {
+			wrong = append(wrong, record.BadSetting(fmt.Sprintf("notify[%d]", i), "receiver %q of notices: %v", r.Name, err))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+func (r *Receiver) checkFiles() error {
+	if len(r.Program) > 0 && filepath.IsAbs(r.Program[0]) {
+		switch st, err := os.Stat(r.Program[0]); {
+		case err != nil:
+			return fmt.Errorf("program cannot be run: %w", err)
+		case !st.Mode().IsRegular() || st.Mode()&0o111 == 0:
+			return fmt.Errorf("program cannot be run: %q is no file that may be executed", r.Program[0])
+		}
+	}
+	for name, file := range r.files() {
+		if _, err := os.Stat(file); filepath.IsAbs(file) && err != nil {
+			return fmt.Errorf("%s cannot be read: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// files are those that a web server is told by, by the names of their settings.
+func (r *Receiver) files() map[string]string {
+	return map[string]string{"ca_file": r.CAFile, "secret_file": r.SecretFile, "url_file": r.URLFile}
+}
+
 // identity is a user by numbers.
 type identity struct {
 	uid, gid uint32
@@ -175,7 +209,7 @@ func (r *Receiver) checkServer() error {
 	case r.SecretHeader != "" && !isToken(r.SecretHeader):
 		return fmt.Errorf("secret_header is the name of a header, not %q", r.SecretHeader)
 	}
-	for name, file := range map[string]string{"ca_file": r.CAFile, "secret_file": r.SecretFile, "url_file": r.URLFile} {
+	for name, file := range r.files() {
 		if file != "" && !filepath.IsAbs(file) {
 			return fmt.Errorf("%s is an absolute path, not %q", name, file)
 		}

@@ -1,6 +1,7 @@
 package quantity
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -36,6 +37,8 @@ func ParseDuration(s string) (time.Duration, error) {
 	return sum, nil
 }
 
+var errNoUnit = errors.New("write numbers with units ms, s, m, h, d or w, like 90s, 4h or 1h30m")
+
 // firstPart reads one number with its unit from the front of s.
 func firstPart(s string) (d time.Duration, rest string, err error) {
 	digits := leadingDigits(s)
@@ -43,7 +46,7 @@ func firstPart(s string) (d time.Duration, rest string, err error) {
 	name := s[len(digits) : len(s)-len(rest)]
 	u, known := durationUnits[name]
 	if digits == "" || !known {
-		return 0, "", fmt.Errorf("write numbers with units ms, s, m, h, d or w, like 90s, 4h or 1h30m")
+		return 0, "", errNoUnit
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n > math.MaxInt64/int64(u) {
@@ -102,11 +105,15 @@ func Seconds(s float64) time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// Duration is a length of time in a file of settings, such as "10m" or "2d".
+// Duration is a length of time in a file of settings, such as "10m" or "2d". There a bare
+// number is refused: whoever reads the file takes it for minutes as well as for seconds.
 type Duration time.Duration
 
 // UnmarshalText reads it.
 func (d *Duration) UnmarshalText(text []byte) error {
+	if n, err := strconv.ParseUint(string(text), 10, 64); err == nil && n > 0 {
+		return fmt.Errorf("bad duration %q: %w", text, errNoUnit)
+	}
 	v, err := ParseDuration(string(text))
 	*d = Duration(v)
 	return err

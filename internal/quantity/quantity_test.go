@@ -142,6 +142,20 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+func TestDurationInAFileHasAUnit(t *testing.T) {
+	for in, want := range map[string]Duration{"10m": Duration(10 * time.Minute), "0": 0, "0s": 0} {
+		var d Duration
+		if err := d.UnmarshalText([]byte(in)); err != nil || d != want {
+			t.Errorf("%q is %v, %v", in, time.Duration(d), err)
+		}
+	}
+	for _, in := range []string{"10", "007", "", "1.5h"} {
+		if err := new(Duration).UnmarshalText([]byte(in)); err == nil || !strings.HasPrefix(err.Error(), "bad duration") {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
 func TestFormatDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0 s", 100 * time.Microsecond: "<1 ms", 12 * time.Millisecond: "12 ms", 949 * time.Millisecond: "949 ms", 950 * time.Millisecond: "0.9 s", 2800 * time.Millisecond: "2.8 s", 9940 * time.Millisecond: "9.9 s", 9960 * time.Millisecond: "10 s",
