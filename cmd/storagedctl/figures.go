@@ -196,8 +196,13 @@ func manner(kind record.Kind, method string) string {
 	return "by " + method
 }
 
+// outcomeWord says how a job ended and how long it had taken: a cancel took less.
 func outcomeWord(j *record.Job) string {
-	return fmt.Sprintf("%s in %s", j.State, quantity.FormatDuration(quantity.Seconds(j.ElapsedS)))
+	word := "after"
+	if j.State == record.Succeeded {
+		word = "in"
+	}
+	return fmt.Sprintf("%s %s %s", j.State, word, quantity.FormatDuration(quantity.Seconds(j.ElapsedS)))
 }
 
 func size(n int64, exact bool) string {

@@ -56,17 +56,17 @@ type overview struct {
 	first    int    // index of the job at the top
 	shown    []*record.Job
 	question *question
-	message  string // until the next key
+	said     reply  // until the next key
 	lost     string // "" while there is a daemon
 
 	replies chan reply
 	tasks   sync.WaitGroup
 }
 
-// reply is what came of a change that somebody asked for.
+// reply is what came of a key, a change that somebody asked for.
 type reply struct {
 	text string
-	job  *record.Job // as it is now; nil: it was not changed
+	job  *record.Job // as it was then; nil: none was changed
 }
 
 // question is put to whoever looks, about one job.
@@ -169,9 +169,7 @@ func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
 				due = o.tool.after(drawInterval)
 			}
 		case r := <-o.replies:
-			if o.message = r.text; r.job != nil {
-				o.take(*r.job) // its event may be still on its way
-			}
+			o.say(r)
 		case <-tick.C:
 		case <-due:
 		case <-ctx.Done():
@@ -196,10 +194,27 @@ func (o *overview) hear(n news) {
 	default:
 		o.replace(n.jobs)
 		if n.back {
-			o.message = "connected to the daemon again"
+			o.say(reply{text: "connected to the daemon again"})
 		}
 		o.lost = ""
 	}
+}
+
+// say tells what came of a key.
+func (o *overview) say(r reply) {
+	if o.said = r; r.job != nil {
+		o.take(*r.job) // its event may be still on its way
+	}
+}
+
+// message is what was said last, unless the job that it was said of has gone on.
+func (o *overview) message() string {
+	if was := o.said.job; was != nil {
+		if now := o.jobs[was.ID]; now == nil || now.State != was.State {
+			return ""
+		}
+	}
+	return o.said.text
 }
 
 // replace takes all live jobs, as they were read.
@@ -290,9 +305,9 @@ func (o *overview) nextOrder(steps int) {
 	names = slices.DeleteFunc(names, func(n string) bool { return n == "progress" }) // which is that of done
 	at := slices.Index(names, o.order) + steps + len(names)
 	o.order = names[at%len(names)]
-	o.message = "in the order of the queue, what runs first"
+	o.say(reply{text: "in the order of the queue, what runs first"})
 	if o.order != "" {
-		o.message = "ordered by " + o.order
+		o.say(reply{text: "ordered by " + o.order})
 	}
 }
 
@@ -305,7 +320,7 @@ func (s *session) topColumns() []term.Column[*record.Job] {
 		{Name: "job", Right: true, Cell: func(j *record.Job) string { return fmt.Sprint(j.Number) }, Order: byValue(number)},
 		{Name: "kind", Spare: 4, Cell: func(j *record.Job) string { return string(j.Kind) }},
 		{Name: "object", Weight: 4, Middle: true, Cell: func(j *record.Job) string { return j.Subject() }},
-		{Name: "progress", Spare: 3, Cell: meterOf, Order: done},
+		{Name: "progress", Spare: 3, Cell: meterOf(wideMeter), Short: meterOf(narrowMeter), Order: done},
 		{Name: "done", Right: true, Cell: func(j *record.Job) string { return percentDone(*j) }, Order: done},
 		{Name: "rate", Spare: 2, Right: true, Cell: func(j *record.Job) string { return s.rate(*j) }, Order: byValue(func(j *record.Job) int64 { return j.Progress.RateBytes })},
 		{Name: "left", Spare: 1, Right: true, Cell: func(j *record.Job) string { return remaining(j.Estimate.RemainingS) },
@@ -315,16 +330,19 @@ func (s *session) topColumns() []term.Column[*record.Job] {
 	}
 }
 
-// meterWidth is that of a bar.
-const meterWidth = 8
+// wideMeter and narrowMeter are the widths of a bar: where there is room for all else in
+// full, and where there is not.
+const wideMeter, narrowMeter = 24, 8
 
-// meterOf is how far a job is, as a bar.
-func meterOf(j *record.Job) string {
-	if j.Progress.Percent == nil {
-		return ""
+// meterOf gives how far a job is as a bar of that width.
+func meterOf(width int) func(*record.Job) string {
+	return func(j *record.Job) string {
+		if j.Progress.Percent == nil {
+			return ""
+		}
+		full := int(max(0, min(*j.Progress.Percent, 100)) / 100 * float64(width))
+		return "[" + strings.Repeat("=", full) + strings.Repeat(" ", width-full) + "]"
 	}
-	full := int(max(0, min(*j.Progress.Percent, 100)) / 100 * meterWidth)
-	return "[" + strings.Repeat("=", full) + strings.Repeat(" ", meterWidth-full) + "]"
 }
 
 // situation says what a job does, or why it does nothing.
@@ -436,8 +454,8 @@ func (o *overview) footer() term.Line {
 		return term.Line{Text: o.question.text, Style: term.Bold}
 	case o.lost != "":
 		return term.Line{Text: o.lost, Style: term.Red}
-	case o.message != "":
-		return term.Line{Text: o.message, Style: term.Yellow}
+	case o.message() != "":
+		return term.Line{Text: o.message(), Style: term.Yellow}
 	}
 	return term.Line{Text: "q leave  p pause  c cancel  l limit  s order  r reverse"}
 }
@@ -451,7 +469,7 @@ func (o *overview) key(ctx context.Context, k term.Key) error {
 		o.answered(k)
 		return nil
 	}
-	o.message = ""
+	o.said = reply{}
 	switch k {
 	case "s":
 		o.nextOrder(1)
@@ -491,7 +509,7 @@ func (o *overview) act(ctx context.Context, k term.Key) {
 	switch at := o.place(); {
 	case does == nil || len(o.shown) == 0:
 	case at < 0:
-		o.message = "select a job with the arrows first"
+		o.say(reply{text: "select a job with the arrows first"})
 	default:
 		does(ctx, o.shown[at]) // as it was when it was drawn
 	}
@@ -520,7 +538,7 @@ func (o *overview) askForLimit(ctx context.Context, j *record.Job) {
 	o.question = &question{text: fmt.Sprintf("Limit of job %d (now %s), like 100M, or none:", j.Number, cmp.Or(limit(j.Limit), "none")), line: true, answer: func(typed string) {
 		do, err := o.limiting(typed)
 		if err != nil {
-			o.message = err.Error()
+			o.say(reply{text: err.Error()})
 			return
 		}
 		o.change(ctx, *j, do)

@@ -119,7 +119,7 @@ func TestTopActsOnTheSelectedJob(t *testing.T) {
 	pty.Expect("q leave")
 	pty.Type("cy")
 	await(t, d.changed)
-	pty.Expect("canceled in 4.0 s")
+	pty.Expect("canceled after 4.0 s")
 	pty.Type("q")
 	if code := p.code(); code != 0 || d.state(411) != record.Canceled {
 		t.Errorf("exit %d, job 411 is %s", code, d.state(411))
@@ -134,6 +134,23 @@ func TestTopActsOnTheSelectedJob(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What was said of a job that a key had changed is said no longer than it is so.
+func TestTopSaysOfAJobWhatItIs(t *testing.T) {
+	d := newDaemon(t).hold()
+	d.run("vol clone images/base.raw images/x --detach")
+	pty := ptytest.Open(t, 140)
+	p := d.topOn(pty, "")
+	pty.Type("\x1b[Bp")
+	pty.Expect("job 410 (volume.clone images/x): paused")
+	d.end(410, running(50))
+	pty.Expect("[============            ]  50.0 %")
+	pty.Expect("q leave")
+	pty.Type("q")
+	if code := p.code(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
 }
 
 // A job is acted on that somebody has selected, and none that has come to its place.
