@@ -87,6 +87,23 @@ func completeJobs(ctx context.Context, t cmdline.Typed) (numbers []string) {
 	return numbers
 }
 
+// completeFormats offers the formats that a volume can be made in, that a content can be
+// in, or that the source of a pool can have.
+func completeFormats(ctx context.Context, t cmdline.Typed) []string {
+	switch t.Flag {
+	case "format":
+		return creatableFormats()
+	case "source-format":
+		return offer((*client.Client).Capabilities, func(p record.Capabilities) []string {
+			if p.Type != t.Flags["type"] {
+				return nil
+			}
+			return p.SourceFormats
+		})(ctx, t)
+	}
+	return record.Formats
+}
+
 // completeColumns offers the columns of a list, each behind a dash or not.
 func completeColumns(dash string) func(context.Context, cmdline.Typed) []string {
 	return func(_ context.Context, t cmdline.Typed) (out []string) {

@@ -234,6 +234,7 @@ func (t *tool) words() map[string]cmdline.Word {
 		"GLOB":         {Check: func(s string) error { _, err := record.MatchName(s, ""); return err }},
 		"CHECKSUM":     {Check: func(s string) error { _, _, err := record.ParseContentChecksum(s); return err }},
 		"KEY":          {Check: record.CheckKey},
+		"FORMAT":       {Complete: completeFormats},
 		"TYPE":         {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return []string{p.Type} })},
 		"ALGORITHM":    {Complete: offer((*client.Client).Capabilities, func(p record.Capabilities) []string { return p.Algorithms })},
 		"MAJOR:MINOR":  {Complete: offer((*client.Client).Pools, func(p record.Pool) []string { return p.Devices })},

@@ -158,12 +158,13 @@ func (s *session) newVolume(ctx context.Context, r volumeRef, capacity int64) (o
 }
 
 // creatable are the formats that volumes are made in.
-func creatable() string {
-	var all []string
+func creatable() string { return strings.Join(creatableFormats(), ", ") }
+
+func creatableFormats() (all []string) {
 	for _, c := range record.Creations() {
 		all = append(all, c.Format)
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 // optionFlag is that of every verb that makes a volume in a format.

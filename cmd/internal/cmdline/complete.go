@@ -48,6 +48,7 @@ func (p Program) candidates(ctx context.Context, words []string) []entry {
 	name, value, attached := strings.Cut(last, "=")
 	switch {
 	case awaiting != nil:
+		t.Flag = awaiting.Names()[0]
 		return p.values(ctx, alternatives(awaiting), t)
 	case !literalOnly && attached && strings.HasPrefix(last, "-"):
 		t.Prefix = value
@@ -108,6 +109,7 @@ func (p Program) attachedValues(ctx context.Context, f cli.Flag, t Typed, before
 	if f == nil || !takesValue(f) {
 		return nil
 	}
+	t.Flag = f.Names()[0]
 	out := p.values(ctx, alternatives(f), t)
 	for i := range out {
 		out[i].typed = before + out[i].typed

@@ -28,6 +28,7 @@ type Typed struct {
 	Command string            // its words, like "job cancel"
 	Flags   map[string]string // by name without dashes
 	Args    []string
+	Flag    string // whose value is being typed, without dashes, as it is called first; "": of none
 	Prefix  string // of the word being typed
 }
 
