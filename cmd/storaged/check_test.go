@@ -75,7 +75,10 @@ func TestTablesOfAnImageAreCheckedAndRepaired(t *testing.T) {
 	if _, _, code := h.ctl("vol", "verify", "pool/other", "--check"); code != record.ExitMismatch {
 		t.Errorf("exit code %d", code)
 	}
-	if out, errs, code := h.ctl("vol", "verify", "pool/other", "--repair", "all"); code != 0 {
+	if _, errs, code := h.ctl("vol", "verify", "pool/other", "--repair", "all"); code != record.ExitUsage || !strings.Contains(errs, "may lose") {
+		t.Errorf("without a word of the administrator: exit code %d: %s", code, errs)
+	}
+	if out, errs, code := h.ctl("vol", "verify", "pool/other", "--repair", "all", "--yes"); code != 0 {
 		t.Errorf("exit code %d: %s%s", code, out, errs)
 	}
 	h.sees("other", "qcow2", content)

@@ -47,7 +47,7 @@ func TestAnImageThatIsCutOffIsNotReadUntilItIsRepaired(t *testing.T) {
 	}
 	h.fails(h.end(h.clone("kept", "copy", linked)), record.Unsupported, cut)
 	h.fails(h.end(h.verify("kept")), record.Unsupported, cut) // its header is read now
-	h.runs(0, "ended at byte 3145728, and is as long again", "vol", "verify", "pool/image", "--check", "--repair", "all")
+	h.runs(0, "ended at byte 3145728, and is as long again", "vol", "verify", "pool/image", "--check", "--repair", "all", "--yes")
 	h.succeed(h.verify("image"))
 	h.succeed(h.clone("image", "copy", format("raw")))
 	h.cutOff("disk", "vdi") // in which QEMU itself finds nothing

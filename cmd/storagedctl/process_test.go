@@ -529,6 +529,7 @@ func TestDestructionAsksOnATerminal(t *testing.T) {
 		{"vol delete images/vm1.raw isos/none", "images/vm1.raw: 5.00 GiB, 2.50 GiB of it allocated, in use by job 410 (volume.wipe images/vm1.raw)\r\n  isos/none: not found", "Go on? [y/N]", "n", 130},
 		{"vol wipe images/vm1.raw", "images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "y", 0},
 		{"vol resize images/vm1.raw 1G --shrink", "images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "", 130},
+		{"vol verify images/vm1.raw --repair all", "images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "n", 130},
 		{"pool delete images", "/srv/images\r\n  images/base.raw: 10.0 GiB", "Type images to go on:", "isos", 130},
 		{"pool delete images", "images/vm1.raw: 5.00 GiB", "Type images to go on:", "images", 0},
 		{"pool stop images --force", "job 410 (volume.wipe images/vm1.raw) of alice", "Go on? [y/N]", "yes", 0},

@@ -90,6 +90,8 @@ func (s *session) ruinOf(p contract.Plan) ruin {
 		return s.losing("deletes "+volume.String(), volume)
 	case record.VolumeResize:
 		return s.losing("cuts off the end of "+volume.String(), volume)
+	case record.VolumeCheck:
+		return s.repairing(volume)
 	case record.PoolDelete:
 		return s.deletingPool(of.Pool)
 	case record.PoolBuild:

@@ -612,6 +612,9 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 	with := func(path []string, word string) []string { return append(path[:len(path):len(path)], word) }
 	walk = func(path []string, commands []*cli.Command, flags []cli.Flag) {
 		for _, f := range flags {
+			if v, ok := f.(cli.VisibleFlag); ok && !v.IsVisible() {
+				continue
+			}
 			long := "--" + f.Names()[0]
 			for i := range long {
 				try(with(path, long[:i])...)
@@ -634,6 +637,19 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 	p := (&tool{}).program()
 	walk(nil, p.App.Commands, p.App.Flags)
 	d.serve()
+}
+
+// A script that agrees to all that it does need not know which verbs ask.
+func TestYesIsTakenWhereNothingIsAsked(t *testing.T) {
+	d := newDaemon(t)
+	for _, line := range []string{"vol trim images/vm1.raw --yes", "vol verify images/vm1.raw -y", "vol move images/vm1.raw images/z --yes", "pool undefine isos --yes", "limits set --running 4 --yes"} {
+		if _, errs, code := d.run(line); code != 0 {
+			t.Errorf("%s: exit %d: %s", line, code, errs)
+		}
+	}
+	if _, errs, code := d.run("vol list --yes"); code != record.ExitUsage {
+		t.Errorf("a verb that only looks: exit %d: %s", code, errs)
+	}
 }
 
 func TestCompletionAsksTheDaemonForNames(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -50,7 +51,23 @@ func (t *tool) program() cmdline.Program {
 		Reader: t.in, Writer: t.out, ErrWriter: t.errs,
 		Commands: append([]*cli.Command{t.poolCommand(), t.volumeCommand(), t.jobCommand(), t.secretCommand(), t.libvirtCommand()}, t.hostCommands()...),
 	}
+	agreeable(app.Commands)
 	return cmdline.Program{App: app, Words: t.words(), Synonyms: synonyms(), Aliases: aliases(), Tail: examples, SeeAlso: []string{"storaged(8)", "storage-helper(8)"}}
+}
+
+// agreeable gives --yes to the verbs that change something and never ask: it is true there,
+// and a script that has it with all that it does is no wrong script.
+func agreeable(commands []*cli.Command) {
+	for _, c := range commands {
+		names := []string{}
+		for _, f := range c.Flags {
+			names = append(names, f.Names()...)
+		}
+		if slices.Contains(names, "dry-run") && !slices.Contains(names, "yes") {
+			c.Flags = append(c.Flags, &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Hidden: true})
+		}
+		agreeable(c.Subcommands)
+	}
 }
 
 // synonyms are verbs that other programs have for what is done here by another, where

@@ -42,6 +42,9 @@ func (o *Check) Locks() []record.Object {
 	return append([]record.Object{o.lock(mode)}, o.Chain.locks()...)
 }
 
+// Destroys what a repair of all cannot make sense of.
+func (o *Check) Destroys() bool { return o.Repair == record.RepairAll }
+
 // Settle looks how much it has allocated now.
 func (o *Check) Settle() *Settle { return &Settle{Volume: o.Volume} }
 
