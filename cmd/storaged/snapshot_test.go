@@ -280,6 +280,44 @@ func TestSnapshotsOfImagesAreChainsWithoutReflinks(t *testing.T) {
 	h.succeed(h.remove("other/base"))
 }
 
+// That blocks cannot be shared is no failure of a snapshot that is made another way:
+// nothing is undone.
+func TestSnapshotByAnOverlayIsNotSaidToRollBack(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.image("other", "-f", "qcow2", filepath.Join(h.unshared(), "disk"), "1M")
+	told := h.jobStates("snapshot.create")
+	j := h.succeed(h.freeze("other/disk", "s"))
+	want := []record.State{record.Queued, record.Starting, record.Running, record.Finalizing, record.Succeeded}
+	if got := <-told; !slices.Equal(got, want) || j.Result.Method != "overlay" {
+		t.Errorf("by %s it went through %q", j.Result.Method, got)
+	}
+}
+
+// jobStates gives the states that the next job of a kind goes through.
+func (h *host) jobStates(kind record.Kind) <-chan []record.State {
+	h.t.Helper()
+	stream := must(h.client.Events(h.ctx(), 0))(h.t)
+	told := make(chan []record.State, 1)
+	go func() {
+		defer stream.Close()
+		var all []record.State
+		for e, err := stream.Next(); err == nil; e, err = stream.Next() {
+			if e.Job == nil || e.Job.Kind != kind {
+				continue
+			}
+			if len(all) == 0 || all[len(all)-1] != e.Job.State {
+				all = append(all, e.Job.State)
+			}
+			if e.Job.State.Terminal() {
+				break
+			}
+		}
+		told <- all
+	}()
+	return told
+}
+
 // imageWith makes a qcow2 with a byte in all of its first MiB.
 func (h *host) imageWith(name string, b byte) {
 	h.t.Helper()

@@ -19,13 +19,14 @@ import (
 type Draft struct {
 	unlocked // it is locked when it is begun, and closed by who begins it
 	Location
-	As     backends.NewVolume // without name and job
-	Draft  backends.Draft     // when it is begun
-	Rights diskio.Rights      // that it gets when it is complete
-	Over   *Volume            // that it is to replace, which leaves its name then; nil: none
-	Aside  string             // name that the latter gets instead; "": it is gone
-	Like   *Volume            // whose content it begins with, if As has an Origin; nil: none
-	run    *Run               // by which it was begun before the task came to it; nil: it was not
+	As     backends.NewVolume     // without name and job
+	Draft  backends.Draft         // when it is begun
+	Rights diskio.Rights          // that it gets when it is complete
+	Over   *Volume                // that it is to replace, which leaves its name then; nil: none
+	Aside  string                 // name that the latter gets instead; "": it is gone
+	Like   *Volume                // whose content it begins with, if As has an Origin; nil: none
+	Else   func(wrong error) bool // whether the task goes on another way after that, so that nothing is undone; nil: it does not
+	run    *Run                   // by which it was begun before the task came to it; nil: it was not
 }
 
 // ShareStorage has the draft begin with the content of the volume that it is like, whose storage
@@ -81,13 +82,14 @@ func (r *Run) Create(ctx context.Context, d *Draft, fill func() error) error {
 		return err
 	}
 	defer d.Draft.Close() // what it held is durable or gone by then
+	var wrong error
 	named := false
 	defer func() {
 		if !named {
-			r.discard(d.Draft)
+			r.discard(d, wrong)
 		}
 	}()
-	wrong := fill()
+	wrong = fill()
 	if wrong == nil {
 		wrong = cmp.Or(d.Rights.Give(d.Draft.Content()), d.Pool.InPlace(ctx))
 	}
@@ -141,12 +143,19 @@ func (r *Run) Name(ctx context.Context, d backends.Draft, wrong error) (named bo
 // without being complete.
 const Unfinished = "unfinished\n"
 
-// discard undoes a volume in the making. Nothing cancels or pauses that.
-func (r *Run) discard(d backends.Draft) {
-	if !r.Many || r.control.stopped() != nil {
-		r.view.state(ipc.ActivityRollingBack)
+// discard removes a volume in the making, which undoes the task unless it goes on
+// another way. Nothing cancels or pauses that.
+func (r *Run) discard(d *Draft, wrong error) {
+	if d.Else != nil && d.Else(wrong) {
+		if err := d.Draft.Discard(); err != nil {
+			r.Warn("cannot remove what was begun: %v", err)
+		}
+		return
 	}
-	if err := d.Discard(); err != nil {
+	if !r.Many || r.control.stopped() != nil {
+		r.RollingBack()
+	}
+	if err := d.Draft.Discard(); err != nil {
 		r.Report.Rollback = string(record.RollbackFailed)
 		r.Warn("cannot remove the unfinished volume: %v", err)
 		return

@@ -62,8 +62,9 @@ func (w preserving) work(ctx context.Context, r *helper.Run) error {
 	if byDriver(w.draft.Pool) {
 		return w.snap(ctx, r, size)
 	}
+	w.draft.Else = w.overlays
 	err = r.Create(ctx, w.draft, func() error { return share(ctx, r, w.draft.Draft.Content(), v.Content()) })
-	if unshared(err) && w.format == layered {
+	if w.overlays(err) {
 		if err := allowed(w.forbidden, "make a snapshot of", w.volume.Path); err != nil {
 			return err
 		}
@@ -90,6 +91,10 @@ func (w preserving) snap(ctx context.Context, r *helper.Run, size int64) error {
 	return frozen(r, w.volume.Volume, w.format)
 }
 
+// overlays reports whether the snapshot can be made by an image that stands on it, after
+// its blocks could not be shared.
+func (w preserving) overlays(err error) bool { return unshared(err) && w.format == layered }
+
 // overlay gives the volume's file the snapshot's name, and the volume's name to an
 // empty image that stands on that.
 func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
@@ -106,7 +111,6 @@ func (w preserving) overlay(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	r.Report.Rollback = string(record.RollbackNone)
 	if err := r.Create(ctx, d, func() error { return on.stack(ctx, r, d, attributes) }); err != nil {
 		return err
 	}
