@@ -51,6 +51,7 @@ type descent struct {
 	top    *store.Volume
 	passed []string // names of the layers, the image's own first
 	layers []operation.Layer
+	barred error // why the volumes of a pool passed cannot be worked on now, the first of those
 }
 
 func beginAt(f *Family, v *store.Volume) *descent {
@@ -58,16 +59,22 @@ func beginAt(f *Family, v *store.Volume) *descent {
 }
 
 // layersUnder are the layers under a volume, from the top down: of each first what
-// holds its content, then what it stands on.
+// holds its content, then what it stands on. All can be opened now.
 func layersUnder(f *Family, v *store.Volume) ([]operation.Layer, error) {
-	d := beginAt(f, v)
-	for v != nil {
-		var err error
-		if v, err = d.below(v); err != nil {
-			return nil, err
-		}
+	d, err := descend(f, v)
+	if err = cmp.Or(d.barred, err); err != nil { // a pool is started before more is looked at
+		return nil, err
 	}
 	return d.layers, nil
+}
+
+// descend goes through all the layers under a volume, also those of pools that are not in
+// use.
+func descend(f *Family, v *store.Volume) (d *descent, err error) {
+	for d = beginAt(f, v); v != nil && err == nil; {
+		v, err = d.below(v)
+	}
+	return d, err
 }
 
 // passedFrom are the names of a volume and of those that it stands on, as far as
@@ -141,6 +148,9 @@ func (d *descent) take(v *store.Volume, r store.Reference) (*store.Volume, error
 	if err != nil {
 		return nil, err
 	}
+	if err := usable(p); err != nil {
+		d.barred = cmp.Or(d.barred, onBehalf(err, v, w))
+	}
 	name := w.Pool + "/" + record.Shown(w.Name)
 	if slices.Contains(d.passed, name) {
 		return nil, record.Errorf(record.WrongState, "volume %s stands on itself: %s", record.Quoted(d.top.Pool, d.top.Name), strings.Join(append(d.passed, name), " on ")).
@@ -189,7 +199,7 @@ func layerOf(p *store.Pool, v *store.Volume, data bool) operation.Layer {
 	return operation.Layer{Volume: at, Format: v.Format, Secret: v.Secret, Data: data, Allocation: v.Allocation}
 }
 
-// resolved is the volume of a pool in use that an image's reference is to.
+// resolved is the volume of a pool that an image's reference is to.
 func (f *Family) resolved(v *store.Volume, r store.Reference) (*store.Pool, *store.Volume, error) {
 	if r.Path == "" || strings.HasPrefix(r.Name, "json:") { // what is not named plainly may mean more than its path
 		return nil, nil, elsewhereOf(v, r)
@@ -202,13 +212,7 @@ func (f *Family) resolved(v *store.Volume, r store.Reference) (*store.Pool, *sto
 		return nil, nil, elsewhereOf(v, r)
 	}
 	p, err := f.pool(w.Pool)
-	if err == nil {
-		err = usable(p)
-	}
-	if err != nil {
-		return nil, nil, onBehalf(err, v, w)
-	}
-	return p, w, nil
+	return p, w, err
 }
 
 // onBehalf says of a refusal of what an image stands on which image that is.

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -184,6 +185,51 @@ func TestLostBackingIsAProblem(t *testing.T) {
 		d.stand(v)
 		if !strings.Contains(v.Problem, text) || (v.Problem == "") != (text == "") {
 			t.Errorf("%s: %q", name, v.Problem)
+		}
+	}
+}
+
+// That a pool is stopped or away is no problem of its volumes, which stand on what they
+// stood on. Of those in other pools it is.
+func TestVolumesOfAPoolNotInUseStandOnWhatTheyStoodOn(t *testing.T) {
+	d := newDesk(t)
+	d.plain("base")
+	d.overlay("same", onto("base"))
+	d.overlay("top", onto("same"))
+	d.update(func(tx *store.Tx) error {
+		p, err := tx.Pool("p")
+		if err != nil {
+			return err
+		}
+		q := *p
+		q.Name, q.UUID, q.Target.Path = "q", "w", "/q"
+		v := *d.volume("same")
+		v.Pool, v.Name, v.Path, v.Key, v.Identity = "q", "far", "/q/far", "/q/far", "1:9:far"
+		return errors.Join(tx.PutPool(&q), tx.PutVolume(&v))
+	})
+	for _, state := range []record.PoolState{record.PoolActive, record.PoolInactive, record.PoolUnreachable} {
+		d.update(func(tx *store.Tx) error {
+			p, err := tx.Pool("p")
+			p.State, p.Reason = state, "its server is away"
+			return orPut(err, tx, p)
+		})
+		for _, c := range []struct {
+			pool, name, parent string
+			depth              int
+			problem            bool
+		}{{"p", "base", "", 0, false}, {"p", "same", "base", 1, false}, {"p", "top", "same", 2, false}, {"q", "far", "base", 1, state != record.PoolActive}} {
+			var v *store.Volume
+			d.update(func(tx *store.Tx) (err error) {
+				v, err = tx.Volume(c.pool, c.name)
+				return err
+			})
+			d.stand(v)
+			if (v.Parent == nil) != (c.parent == "") || v.Parent != nil && v.Parent.Volume != c.parent || v.Depth == nil || *v.Depth != c.depth {
+				t.Errorf("%s: %s/%s stands on %+v, depth %v", state, c.pool, c.name, v.Parent, v.Depth)
+			}
+			if (v.Problem != "") != c.problem || !strings.Contains(v.Problem, map[bool]string{true: `stands on "p/base": pool "p" is `}[c.problem]) {
+				t.Errorf("%s: problem of %s/%s is %q", state, c.pool, c.name, v.Problem)
+			}
 		}
 	}
 }

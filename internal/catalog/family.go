@@ -174,7 +174,7 @@ func (f *Family) Stand(v *store.Volume) (err error) {
 	if v.Children, err = f.children(v); err != nil {
 		return err
 	}
-	layers, err := layersUnder(f, v)
+	d, err := descend(f, v)
 	var refusal *record.Error
 	if errors.As(err, &refusal) {
 		v.Problem = cmp.Or(v.Problem, refusal.Message)
@@ -183,11 +183,25 @@ func (f *Family) Stand(v *store.Volume) (err error) {
 	if err != nil {
 		return err
 	}
-	depth := depthOf(layers)
+	depth := depthOf(d.layers)
 	v.Depth = &depth
-	if i := slices.IndexFunc(layers, func(l operation.Layer) bool { return !l.Data }); i >= 0 {
-		l := layers[i]
+	if i := slices.IndexFunc(d.layers, func(l operation.Layer) bool { return !l.Data }); i >= 0 {
+		l := d.layers[i]
 		v.Parent = &record.Parent{Pool: l.Pool, Volume: record.Shown(l.Name), Format: l.Format, Path: l.Path}
 	}
-	return nil
+	return f.bar(v, d.barred)
+}
+
+// bar says that a volume cannot be opened because of a pool that it stands on. Where its
+// own pool is not in use that is so of all there, and no problem of the volume.
+func (f *Family) bar(v *store.Volume, barred error) error {
+	var refusal *record.Error
+	if barred == nil || !errors.As(barred, &refusal) {
+		return barred
+	}
+	p, err := f.pool(v.Pool)
+	if err == nil && usable(p) == nil {
+		v.Problem = cmp.Or(v.Problem, refusal.Message)
+	}
+	return err
 }

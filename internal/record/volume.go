@@ -46,7 +46,7 @@ type Volume struct {
 	Permissions *Permissions      `json:"permissions"`       // nil: not known
 	Times       *Times            `json:"times"`             // nil: not known
 	Backing     string            `json:"backing"`           // as its header says
-	Parent      *Parent           `json:"parent"`            // that backing as a volume; nil: there is none, or it is no volume of a pool in use
+	Parent      *Parent           `json:"parent"`            // that backing as a volume; nil: there is none, or it is no volume of a pool
 	Depth       *int              `json:"depth"`             // how many volumes it stands on, one on the other; nil: not known
 	Children    []string          `json:"children"`
 	Snapshots   []string          `json:"snapshots"` // their names, in order
