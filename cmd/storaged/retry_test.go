@@ -78,6 +78,30 @@ func TestRetryIsForTheSameVolume(t *testing.T) {
 	}
 }
 
+// Work that a retry is at, or has done, is not done once more. After one that has ended
+// without success it is.
+func TestWhatARetryHasDoneIsNotRetriedAgain(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("v", 16*mib)
+	first := h.brokenWipe("v")
+	second := h.broken(h.retry(first))
+	third := h.began(h.retry(first))
+	h.running(third)
+	twice := fmt.Sprintf("job %d is retried already, by job %d", first.Number, third.Job.Number)
+	h.refuses(record.WrongState, twice)(h.retry(first, dryRun))
+	h.refuses(record.WrongState, twice)(h.retry(first))
+	h.cancel(third)
+	h.end(third, nil)
+	fourth := h.unlimited(h.began(h.retry(second)))
+	for _, j := range []record.Job{first, second} { // it has done what the first was to do as well
+		done := fmt.Sprintf("job %d was retried by job %d, which has succeeded", j.Number, fourth.Number)
+		h.refuses(record.WrongState, done)(h.retry(j, dryRun))
+		h.refuses(record.WrongState, done)(h.retry(j))
+		h.runs(record.ExitBusy, done, "job", "retry", fmt.Sprint(j.Number), "--yes")
+	}
+}
+
 // A shrink, a wipe and a delete are asked about again.
 func TestRetryAsksAsTheVerbDoes(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -28,7 +29,7 @@ func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string,
 	if err := sub.Caller.MayStart(ctx, o.Kind()); err != nil {
 		return contract.Started{}, err
 	}
-	w := order{operation: o, also: func(tx *store.Tx) error { return catalog.Original(tx, o, old) }}
+	w := order{operation: o, also: func(tx *store.Tx) error { return again(tx, o, old) }}
 	w.options = operation.JobOptions{Limit: old.Limit, Priority: old.Priority, Labels: old.Labels, OnFailure: old.OnFailure}
 	if len(r.Limit) > 0 {
 		if w.options.Limit, err = contract.Rate("limit", r.Limit); err != nil {
@@ -66,7 +67,7 @@ func (s *Service) retried(ctx context.Context, job string) (*store.Job, operatio
 	if err != nil {
 		return nil, nil, record.Errorf(record.Unsupported, "%v", err)
 	}
-	same := func(tx *store.Tx) error { return catalog.Original(tx, o, old) }
+	same := func(tx *store.Tx) error { return again(tx, o, old) }
 	if err := s.store.View(same); err != nil {
 		return nil, nil, err
 	}
@@ -74,6 +75,55 @@ func (s *Service) retried(ctx context.Context, job string) (*store.Job, operatio
 		return nil, nil, err
 	}
 	return old, o, s.store.View(same)
+}
+
+// again refuses to do the work of a job again that is not for the same objects any more,
+// or that is done.
+func again(tx *store.Tx, o operation.Operation, old *store.Job) error {
+	if err := unretried(tx, &old.Job); err != nil {
+		return err
+	}
+	return catalog.Original(tx, o, old)
+}
+
+// unretried refuses a job of which a retry, or a retry of that, is under way or has
+// succeeded.
+func unretried(tx *store.Tx, old *record.Job) error {
+	retries, err := retriesSince(tx, old)
+	if err != nil {
+		return err
+	}
+	for _, j := range retries {
+		for at := j; at != nil && at.RetryOf != nil; at = retries[*at.RetryOf] {
+			if *at.RetryOf == old.Number && j.State == record.Succeeded {
+				return record.Errorf(record.WrongState, "job %d was retried by job %d, which has succeeded", old.Number, j.Number)
+			}
+			if *at.RetryOf == old.Number && !j.State.Terminal() {
+				return record.Errorf(record.WrongState, "job %d is retried already, by job %d", old.Number, j.Number).WithHint("%s", record.Do("job.wait", j.Number))
+			}
+		}
+	}
+	return nil
+}
+
+// retriesSince gives the retries, by number, that are younger than a job and on an object
+// of it, as all are that do its work.
+func retriesSince(tx *store.Tx, old *record.Job) (map[int64]*store.Job, error) {
+	retries := map[int64]*store.Job{}
+	err := tx.JobsBefore(0, func(h *store.JobHead, load func() (*store.Job, error)) (bool, error) {
+		if h.Number <= old.Number {
+			return false, nil
+		}
+		if h.Kind != old.Kind || !slices.ContainsFunc(h.Objects, func(o record.Object) bool { return slices.Contains(old.Objects, o) }) {
+			return true, nil
+		}
+		j, err := load()
+		if err == nil && j.RetryOf != nil {
+			retries[j.Number] = j
+		}
+		return true, err
+	})
+	return retries, err
 }
 
 // lookAgain has what the work is on looked at.
