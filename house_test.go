@@ -74,7 +74,7 @@ var layers = []layer{
 	{"internal/backends/mount", []string{"internal/backends", "internal/backends/filetree", "internal/blockdev", "internal/record"}},
 	{"internal/backends/*", []string{"internal/backends", "internal/backends/filetree", "internal/backends/header", "internal/backends/mount", "internal/backends/deputy", "internal/backends/device", "internal/blockdev", "internal/crash", "internal/diskio", "internal/image", "internal/partition", "internal/record", "internal/secret", "internal/tool", "internal/wipe"}},
 
-	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
+	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/quantity", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
 	{"internal/helper", []string{"internal/backends", "internal/backends/deputy", "internal/backends/device", "internal/backends/header", "internal/confine", "internal/format", "internal/format/qemu", "internal/tool", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/quantity", "internal/record", "internal/secret", "internal/sparse",

@@ -483,7 +483,11 @@ func (j *job) conclude(r *store.Job) {
 	if v.answer != nil {
 		r.Result, r.AnsweredBy = v.answer.Result, &v.answer.Number
 	}
-	r.Resumable, r.Interrupted = j.resumable(v), nil
+	at, why := j.resumable(v)
+	r.Resumable, r.Interrupted = at, nil
+	if why != nil {
+		r.Warnings = addWarnings(r.Warnings, []string{"a retry begins anew: " + why.Error()})
+	}
 	if v.err != nil && r.Resumable != nil {
 		r.Error = resumeHint(v.err, r.Number)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"storaged/internal/ipc"
+	"storaged/internal/quantity"
 	"storaged/internal/record"
 	"storaged/internal/store"
 )
@@ -28,17 +29,33 @@ func (j *job) canGoOn(e ending) bool {
 // was interrupted. The job keeps its locks and its slot, so that nobody else
 // comes to its objects meanwhile.
 func (j *job) goOn(why *record.Error) stage {
-	at := "it begins anew"
-	if m, err := ipc.LoadMark(j.s.launcher.dir(j.id).Checkpoint()); err == nil {
-		at = fmt.Sprintf("it goes on at %d of %d bytes", m.Done, m.Total)
-	}
 	j.become(record.Recovering)
-	text := fmt.Sprintf("interrupted (%d of at most %d times): %s; %s", j.rec.Resumed+1, j.s.attempts, why.Message, at)
+	text := fmt.Sprintf("interrupted (%d of at most %d times): %s; %s", j.rec.Resumed+1, j.s.attempts, why.Message, j.onward())
 	return j.ready(func(r *store.Job) {
 		r.Resumed++
 		r.Warnings = addWarnings(r.Warnings, []string{text})
 	})
 }
+
+// onward says where the next helper begins, and why if that is at the start.
+func (j *job) onward() string {
+	m, err := j.mark()
+	if err != nil {
+		return "it begins anew: " + err.Error()
+	}
+	return fmt.Sprintf("it goes on at %s of %s", quantity.FormatBytes(m.Done), quantity.FormatBytes(m.Total))
+}
+
+// mark is the checkpoint of the job's helper. Its error says, for people, why there is none.
+func (j *job) mark() (*ipc.Mark, error) {
+	m, err := ipc.LoadMark(j.s.launcher.dir(j.id).Checkpoint())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errUnmarked
+	}
+	return m, err
+}
+
+var errUnmarked = errors.New("no checkpoint had been made yet")
 
 // unreached says that the helper never got GO, by its own word.
 func (e ending) unreached() bool { return e.report != nil && e.report.Untouched }
@@ -129,20 +146,24 @@ func (j *job) keepsCheckpoint() bool {
 
 // resumable is the checkpoint that a retry can go on from; nil without one, and
 // where the work was done and found a difference. Of one that needs what is unfinished of a new volume, the helper that settled
-// the job must have said that it is still there.
-func (j *job) resumable(v *verdict) *record.Resumable {
+// the job must have said that it is still there. Where a job has none that was interrupted,
+// why says so.
+func (j *job) resumable(v *verdict) (at *record.Resumable, why error) {
 	differs := v.err != nil && v.err.Code == record.Mismatch
 	if v.state != record.Failed || differs || !j.keepsCheckpoint() || !j.rec.Go {
-		return nil
+		return nil, nil
 	}
-	m, err := ipc.LoadMark(j.s.launcher.dir(j.id).Checkpoint())
-	if err != nil {
-		return nil
+	m, err := j.mark()
+	if err == nil && m.Draft != "" && (j.run.report == nil || !j.run.report.Resumable) {
+		err = errors.New("what the checkpoint is of is not there any more")
 	}
-	if m.Draft != "" && (j.run.report == nil || !j.run.report.Resumable) {
-		return nil
+	switch {
+	case err == nil:
+		return &record.Resumable{Done: m.Done, Total: m.Total}, nil
+	case v.err != nil && (v.err.Code == record.Killed || v.err.Code == record.Interrupted):
+		return nil, err
 	}
-	return &record.Resumable{Done: m.Done, Total: m.Total}
+	return nil, nil
 }
 
 // dropCheckpoint removes the checkpoint of an ended job that nobody can go on

@@ -23,19 +23,21 @@ import (
 const markAt = 1 << 20
 
 // marks makes a checkpoint and works on until it is stopped. Told to go on, it
-// wants that checkpoint, and ends well; with the word always it is never done.
+// wants that checkpoint, and ends well; with the word always it is never done, and with the
+// word early it comes to no checkpoint.
 func (f *fake) marks() {
 	f.Begin()
 	f.Plan(1<<40, "")
 	if slices.Contains(f.Args, flagResume) && !slices.Contains(f.Args, "always") {
-		m, err := ipc.LoadMark(f.Dir.Checkpoint())
-		helpertest.Check(err)
 		s := helpertest.Success()
-		s.Bytes = m.Done
+		if !slices.Contains(f.Args, "early") {
+			m, err := ipc.LoadMark(f.Dir.Checkpoint())
+			helpertest.Check(err)
+			s.Bytes = m.Done
+		}
 		f.Finish(s, 0)
 	}
-	helpertest.Check(ipc.SaveMark(f.Dir.Checkpoint(), ipc.Mark{Task: "marks", Phase: 1, Done: markAt, Total: 1 << 40, Draft: f.Dir.Job}))
-	f.Say(ipc.Checkpoint{Phase: 1, Done: markAt})
+	f.checkpoint()
 	f.Progress(markAt, 1<<40)
 	for m := range f.Orders {
 		if !f.Obey(m) {
@@ -43,6 +45,14 @@ func (f *fake) marks() {
 		}
 	}
 	f.Finish(helpertest.Undone(), 130)
+}
+
+func (f *fake) checkpoint() {
+	if slices.Contains(f.Args, "early") {
+		return
+	}
+	helpertest.Check(ipc.SaveMark(f.Dir.Checkpoint(), ipc.Mark{Task: "marks", Phase: 1, Done: markAt, Total: 1 << 40, Draft: f.Dir.Job}))
+	f.Say(ipc.Checkpoint{Phase: 1, Done: markAt})
 }
 
 // undoLeaving leaves what a retry may go on with, if it is told to.
@@ -89,7 +99,7 @@ func TestJobGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	if j.Number != first.Number || j.Resumed != 1 || j.Result.Bytes != markAt || j.Helper.PID == before.Helper.PID {
 		t.Errorf("%+v, result %+v", j, j.Result)
 	}
-	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "SIGKILL") || !strings.Contains(j.Warnings[0], "goes on at 1048576 of") {
+	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "SIGKILL") || !strings.Contains(j.Warnings[0], "goes on at 1.00 MiB of 1.00 TiB") {
 		t.Errorf("warnings %q", j.Warnings)
 	}
 	if !j.Started.Equal(*before.Started) || j.Resumable != nil {
@@ -100,6 +110,23 @@ func TestJobGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	}
 	if _, err := os.Stat(r.jobDir(j.ID).Checkpoint()); !os.IsNotExist(err) {
 		t.Errorf("the checkpoint is left: %v", err)
+	}
+}
+
+// A job that cannot go on where it was says why, and so does one whose retry could not.
+func TestJobThatBeginsAnewSaysWhy(t *testing.T) {
+	r := newRig(t)
+	id := r.submit(resuming(record.ResumeAuto, "early")).ID
+	killHelper(t, r.marked(id))
+	j := r.ended(id, record.Succeeded)
+	if len(j.Warnings) != 1 || !strings.HasSuffix(j.Warnings[0], "; it begins anew: no checkpoint had been made yet") {
+		t.Errorf("warnings %q", j.Warnings)
+	}
+	id = r.submit(resuming(record.ResumeKeep, "early")).ID
+	killHelper(t, r.marked(id))
+	j = r.ended(id, record.Failed)
+	if want := []string{"a retry begins anew: no checkpoint had been made yet"}; !slices.Equal(j.Warnings, want) || j.Resumable != nil {
+		t.Errorf("warnings %q, resumable %+v", j.Warnings, j.Resumable)
 	}
 }
 
