@@ -39,6 +39,9 @@ type Job struct {
 	Same        string        `json:"same,omitempty"`        // names the work, if one that begins may do that of others too
 	Anew        bool          `json:"anew,omitempty"`        // it must not go on, but begin at the start
 	Interrupted *time.Time    `json:"interrupted,omitempty"` // since when it has no helper and waits to go on
+	// Spent is how long helpers that were interrupted were in their phases, as far as a
+	// daemon saw it.
+	Spent []record.PhaseStats `json:"spent,omitempty"`
 }
 
 // Pool is a pool's durable record.

@@ -493,6 +493,9 @@ func (j *job) conclude(r *store.Job) {
 	}
 	if !r.Undo { // else they are those of the helper that died
 		r.Stats = j.run.stats()
+		if r.Stats != nil && len(r.Stats.Phases) > 0 {
+			r.Stats.Phases = together(r.Spent, r.Stats.Phases)
+		}
 	}
 }
 

@@ -18,7 +18,9 @@ type tracker struct {
 	est       *estimate.Estimator // nil before the plan
 	prior     estimate.Prior
 	phases    []ipc.PlanPhase
-	index     int // of the phase, -1 before the first
+	index     int                 // of the phase, -1 before the first
+	since     time.Time           // of the phase, or of when it was first heard of
+	spent     []record.PhaseStats // of the phases before it
 	limit     int64
 	paused    bool
 	floor     float64   // percent never falls, not even when the plan changes
@@ -70,7 +72,7 @@ func (t *tracker) plan(m ipc.Plan) {
 func (t *tracker) restart() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.est, t.phases, t.index, t.limit, t.opens = nil, nil, -1, 0, 0
+	t.est, t.phases, t.index, t.limit, t.opens, t.spent = nil, nil, -1, 0, 0, nil
 	t.again, t.heard = true, false
 }
 
@@ -80,8 +82,46 @@ func (t *tracker) phase(m ipc.Phase) {
 	if m.Index <= t.index || m.Index >= len(t.phases) {
 		return // it was known, or is of a plan that we did not get
 	}
-	t.index, t.unshown, t.opens = m.Index, true, 0
-	t.est.Phase(time.Now(), m.Index)
+	t.enter(m.Index)
+	t.unshown, t.opens = true, 0
+	t.est.Phase(t.since, m.Index)
+}
+
+// enter notes that the phase of that index has begun, if it is not known.
+func (t *tracker) enter(index int) {
+	if index > t.index {
+		now := time.Now()
+		t.spent = t.spentAt(now)
+		t.index, t.since = index, now
+	}
+}
+
+// spentIn gives how long the helper has been in its phases, for one that died.
+func (t *tracker) spentIn() []record.PhaseStats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.spentAt(time.Now())
+}
+
+func (t *tracker) spentAt(now time.Time) []record.PhaseStats {
+	if t.index < 0 || t.index >= len(t.phases) {
+		return t.spent
+	}
+	return together(t.spent, []record.PhaseStats{{Name: t.phases[t.index].Name, Seconds: seconds(now.Sub(t.since))}})
+}
+
+// together is the time of phases in which one helper was after another.
+func together(first, then []record.PhaseStats) []record.PhaseStats {
+	all := slices.Clone(first)
+	for _, p := range then {
+		i := slices.IndexFunc(all, func(q record.PhaseStats) bool { return q.Name == p.Name })
+		if i < 0 {
+			all = append(all, p)
+		} else {
+			all[i].Seconds += p.Seconds
+		}
+	}
+	return all
 }
 
 // progress takes what is durable: what was only submitted may still be lost.
@@ -93,7 +133,8 @@ func (t *tracker) progress(m ipc.Progress, behind bool) {
 	if t.est == nil || m.Phase >= len(t.phases) {
 		return
 	}
-	t.index, t.unshown, t.heard = max(t.index, m.Phase), true, true
+	t.enter(m.Phase)
+	t.unshown, t.heard = true, true
 	t.est.Report(time.Now(), estimate.Report{
 		Phase: m.Phase, Done: m.Durable, Total: m.Total, Work: m.Work, WorkAll: m.WorkAll, Behind: behind,
 	})

@@ -30,6 +30,7 @@ func (f *fake) marks() {
 	f.Plan(1<<40, "")
 	if slices.Contains(f.Args, flagResume) && !slices.Contains(f.Args, "always") {
 		s := helpertest.Success()
+		s.Phases = []ipc.Spent{{Name: "open", NS: 1e9}, {Name: "copy", NS: 1e9}}
 		if !slices.Contains(f.Args, "early") {
 			m, err := ipc.LoadMark(f.Dir.Checkpoint())
 			helpertest.Check(err)
@@ -101,6 +102,9 @@ func TestJobGoesOnAfterItsHelperWasKilled(t *testing.T) {
 	}
 	if len(j.Warnings) != 1 || !strings.Contains(j.Warnings[0], "SIGKILL") || !strings.Contains(j.Warnings[0], "goes on at 1.00 MiB of 1.00 TiB") {
 		t.Errorf("warnings %q", j.Warnings)
+	}
+	if p := j.Stats.Phases; len(p) != 2 || p[0].Name != "copy" || p[0].Seconds <= 1 || p[1].Name != "open" || p[1].Seconds != 1 {
+		t.Errorf("of the two helpers the phases are %+v", p)
 	}
 	if !j.Started.Equal(*before.Started) || j.Resumable != nil {
 		t.Errorf("started %v, was %v; resumable %+v", j.Started, before.Started, j.Resumable)
