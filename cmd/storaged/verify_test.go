@@ -48,6 +48,30 @@ func TestVerifyGivesTheChecksumOfAVolume(t *testing.T) {
 	}
 }
 
+// Who reads a volume has seen it: when it was read last follows, and what others have made
+// of it meanwhile.
+func TestVolumeIsSeenByWhoReadsIt(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("base", mib)
+	h.image("pool", "-f", "qcow2", h.path("image"), "1M")
+	for what, c := range map[string]struct {
+		name string
+		read func() (started, error)
+	}{
+		"verify": {"base", func() (started, error) { return h.verify("base") }},
+		"check":  {"image", func() (started, error) { return h.checked("image") }},
+	} {
+		h.must(os.Chmod(h.path(c.name), 0o604))
+		j := h.succeed(c.read())
+		if v := h.entry(c.name); v.Observed.Before(*j.Started) || v.Permissions.Mode != "0604" {
+			t.Errorf("%s at %v: it was read at %v with %s", what, j.Started, v.Observed, v.Permissions)
+		}
+		h.must(os.Chmod(h.path(c.name), 0o600))
+		h.must(h.refresh("pool"))
+	}
+}
+
 func TestVerifyFindsADifference(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

@@ -84,18 +84,41 @@ func beginMaking(c *Catalog, tx *store.Tx, o operation.Operation, j *store.Job) 
 	return c.building(tx, o, j, v)
 }
 
-// endReading says in the result what the catalog knows of the volume, of which
-// a reader changes nothing but the recorded checksum.
+// endReading follows what a reader saw of the volume, which it did not change, says that
+// in the result, and records the checksum.
 func endReading(c *Catalog, tx *store.Tx, e end) error {
 	v, err := tx.Volume(e.On().Pool, e.On().Name)
 	if err != nil {
 		return IgnoreNotFound(err)
+	}
+	if err := c.seenBy(tx, v, e); err != nil {
+		return err
 	}
 	e.describe(v)
 	if !c.recordSum(v, e) {
 		return nil
 	}
 	return c.putVolume(tx, "volume.verified", v)
+}
+
+// seenBy takes over what a job that only read saw of the volume, as a refresh would, if it
+// is the volume still and nobody else has it.
+func (c *Catalog) seenBy(tx *store.Tx, v *store.Volume, e end) error {
+	if !e.own() || e.report.Volume == nil || !sameVolume(e.On().Type, v.Identity, e.report.Volume.Identity) {
+		return nil
+	}
+	busy, err := lockedNames(tx, v.Pool, e.job.Number)
+	if err != nil {
+		return err
+	}
+	capacity, s := v.Capacity, scan{Catalog: c, tx: tx, began: &store.Job{}, busy: busy}
+	if s.pool, err = tx.Pool(v.Pool); err != nil {
+		return IgnoreNotFound(err)
+	}
+	if err := s.apply(v, *e.report.Volume); err != nil {
+		return err
+	}
+	return c.provision(tx, v.Pool, v.Capacity-capacity)
 }
 
 // endArranging takes over what the volume has allocated now. Once something may have
