@@ -106,7 +106,13 @@ func TestWhatCameToAPoolLaterIsNotDeletedWithIt(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.sparse("v", mib)
+	h.must(os.Symlink("/nowhere", h.path("link")))
+	h.must(h.refresh("pool"))
 	h.succeed(h.stopPool("pool"))
+	foreseen := "the pool holds 1 name that is no volume: that keeps it from being deleted"
+	h.runs(0, foreseen, "pool", "delete", "pool", "--with-volumes", "--dry-run")
+	h.runs(0, "with a mount point for its directory", "pool", "delete", "pool", "--with-volumes", "--dry-run")
+	h.must(os.Remove(h.path("link")))
 	h.must(os.WriteFile(h.path("later"), []byte("of somebody"), 0o600))
 	all := []string{"pool", "delete", "pool", "--with-volumes", "--yes=pool"}
 	h.runs(0, `1 volume goes with the pool, 0 B allocated, and its snapshots: "v"`, append(all, "--dry-run")...)

@@ -106,15 +106,22 @@ func (o *PoolDelete) take(p record.Pool, vols []record.Volume) error {
 		names = append(names, v.Name)
 		allocated = quantity.Sum(allocated, v.Allocation)
 	}
-	switch {
-	case len(vols) == 0 && p.Ignored > 0:
-		o.warnings = []string{fmt.Sprintf("the pool holds no volume, and %s that is none: that keeps it from being deleted", record.Plural(int(p.Ignored), "name"))}
-	case len(vols) == 1:
+	switch len(vols) {
+	case 0:
+	case 1:
 		o.warnings = []string{fmt.Sprintf("1 volume goes with the pool, %s allocated, and its snapshots: %q", quantity.FormatBytes(allocated), names[0])}
-	case len(vols) > 1:
+	default:
 		o.warnings = []string{fmt.Sprintf("%d volumes go with the pool, %s allocated, and their snapshots: %s", len(vols), quantity.FormatBytes(allocated), record.List(names, maxGoing))}
 	}
+	if p.Ignored > 0 {
+		o.warnings = append(o.warnings, fmt.Sprintf("the pool holds %s that is no volume: that keeps it from being deleted", record.Plural(int(p.Ignored), "name")))
+	}
 	return o.Hold(names)
+}
+
+// Unforeseen is what nobody has looked for before the job begins.
+func (*PoolDelete) Unforeseen() string {
+	return "whether it can go as a whole is seen when the job begins: with a mount point for its directory, or a directory or something else in it that is no volume, it stays as it is"
 }
 
 // maxGoing bounds how many of the volumes that go are named to a client.

@@ -95,7 +95,8 @@ func (d *poolDir) above() (*os.File, error) {
 	case here.Mode&unix.S_IFMT == unix.S_IFLNK:
 		err = errors.New("it is reached through a symbolic link; delete what the link leads to")
 	case here.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
-		err = errors.New(mountPoint)
+		err = record.Errorf(record.WrongState, "%s", mountPoint).
+			WithHint("its volumes can be deleted (%s), and %s forgets it: what is mounted there is not its own", record.Do("volume.delete", "POOL/VOLUME"), record.Do("pool.undefine", "POOL"))
 	}
 	if err != nil {
 		parent.Close()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
+	"storaged/internal/record"
 	"storaged/internal/testenv"
 )
 
@@ -109,7 +110,8 @@ func TestDeleteOfAMountPointRemovesNothing(t *testing.T) {
 	p := newPool(t)
 	put(t, p, "a")
 	bind(t, p.Target, p.Target)
-	if err := (Tree{}).Delete(t.Context(), p, true); err == nil || !strings.Contains(err.Error(), "mount point") {
+	err := (Tree{}).Delete(t.Context(), p, true)
+	if refusal, ok := errors.AsType[*record.Error](err); !ok || !strings.Contains(err.Error(), "mount point") || !strings.Contains(refusal.Hint.String(), "undefine") {
 		t.Errorf("delete: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(p.Target, "a")); err != nil {
