@@ -106,6 +106,18 @@ func TestWhatChangesAVolumeIsSettled(t *testing.T) {
 	}
 }
 
+// A delete of a snapshot is about that, whatever stands on it.
+func TestDeleteOfASnapshotIsAboutTheSnapshot(t *testing.T) {
+	o := operation.NewSnapshotDelete()
+	o.Pool, o.Name, o.Snapshot = "images", "vm", "s"
+	for _, above := range [][]operation.Layer{nil, {{Volume: o.Volume}}, {{Volume: o.Volume}, {Volume: operation.Volume{Pool: "images", Name: record.SnapshotFile("vm", "later")}}}} {
+		o.Above = above
+		if j := (record.Job{Kind: o.Kind(), Objects: o.Locks()}); j.Subject() != "images/vm@s" {
+			t.Errorf("with %d above it is about %s", len(above), j.Subject())
+		}
+	}
+}
+
 // The helper that starts a pool is given the secret of its source as a descriptor.
 func TestStartHasTheSecretOfTheSource(t *testing.T) {
 	o := operation.NewPoolStart()

@@ -46,14 +46,13 @@ func (o *SnapshotDelete) Class() record.Class {
 	return record.Normal
 }
 
-// Locks the snapshot, and what stands on it, against everybody; what it stands on may
-// be read.
+// Locks the snapshot, which the job is about, and what stands on it against everybody; what
+// it stands on may be read.
 func (o *SnapshotDelete) Locks() []record.Object {
-	volume := o.lock(record.ModeQuery)
-	all := []record.Object{volume, o.lockSnapshot(record.ModeDelete)}
+	all := []record.Object{o.lockSnapshot(record.ModeDelete), o.lock(record.ModeQuery)}
 	for _, l := range o.Above {
 		if l.Name == o.Name {
-			all[0].Mode = record.ModeWrite
+			all[1].Mode = record.ModeWrite
 			continue
 		}
 		all = append(all, l.lock(record.ModeWrite))
