@@ -94,7 +94,11 @@ func eventLine(e record.Event) string {
 		words = append(words, e.Pool.Name, string(e.Pool.State), e.Pool.Reason)
 	case e.Volume != nil:
 		words = append(words, volumeName(*e.Volume))
-		if e.Type != "volume.deleted" && e.Type != "volume.vanished" { // else it has no state any more
+		switch {
+		case e.Type == "volume.deleted", e.Type == "volume.vanished": // it has no state any more
+		case e.Type == "volume.changing" && e.Volume.Job != nil: // that it is incomplete meanwhile is no news
+			words = append(words, fmt.Sprintf("by job %d", *e.Volume.Job))
+		default:
 			words = append(words, volumeState(*e.Volume))
 		}
 	}

@@ -228,8 +228,11 @@ func TestRelativeTargetIsThatOfTheClient(t *testing.T) {
 	}
 }
 
-func TestDeletedVolumeHasNoStateInEvents(t *testing.T) {
-	v := record.Volume{Pool: "images", Name: "x", State: record.VolumeIncomplete}
+func TestVolumeThatIsDeletedOrChangedHasNoStateInEvents(t *testing.T) {
+	v := record.Volume{Pool: "images", Name: "x", State: record.VolumeIncomplete, Job: new(int64(27))}
+	if got := eventLine(record.Event{Time: day, Type: "volume.changing", Volume: &v}); got != "2025-11-21 09:12:00  volume.changing  images/x  by job 27" {
+		t.Error(got)
+	}
 	if got := eventLine(record.Event{Time: day, Type: "volume.deleted", Volume: &v}); got != "2025-11-21 09:12:00  volume.deleted  images/x" {
 		t.Error(got)
 	}
