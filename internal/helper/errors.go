@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"storaged/internal/backends"
@@ -25,7 +26,7 @@ func Fault(err error, t Task) *ipc.Error {
 		return known
 	}
 	code := codeOf(err)
-	e := ipc.Errorf(code, "cannot %s: %v", t.Doing, err)
+	e := ipc.Errorf(code, "cannot %s: %s", t.Doing, cause(t.Doing, err))
 	e.Hint = hints[code]
 	addObject(e, err)
 	if code == record.NoSpace {
@@ -33,6 +34,18 @@ func Fault(err error, t Task) *ipc.Error {
 	}
 	addFigures(e, err, t)
 	return e
+}
+
+// cause is an error behind the words of what was being done: an object that is the only one
+// in those is not named again.
+func cause(doing string, err error) string {
+	text := err.Error()
+	if parts := strings.Split(doing, `"`); len(parts) == 3 {
+		if rest, again := strings.CutPrefix(text, `"`+parts[1]+`" `); again {
+			return "it " + rest
+		}
+	}
+	return text
 }
 
 // withoutRoom says what to do about a want of room, which may have come in the middle.

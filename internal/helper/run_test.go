@@ -264,6 +264,21 @@ func TestBusyNamesTheHolder(t *testing.T) {
 	}
 }
 
+// The object that is the only one of the work is not named twice.
+func TestFaultNamesItsObjectOnce(t *testing.T) {
+	busy := &backends.BusyError{Object: "/p/b", Holder: "loop device /dev/loop0"}
+	for doing, want := range map[string]string{
+		`delete "/p/b"`:          `cannot delete "/p/b": it is in use by loop device /dev/loop0`,
+		`clone "/p/a" to "/p/b"`: `cannot clone "/p/a" to "/p/b": "/p/b" is in use by loop device /dev/loop0`,
+		`delete "/p/a"`:          `cannot delete "/p/a": "/p/b" is in use by loop device /dev/loop0`,
+		`write standard output`:  `cannot write standard output: "/p/b" is in use by loop device /dev/loop0`,
+	} {
+		if e := Fault(busy, Task{Doing: doing}); e.Message != want {
+			t.Errorf("%q, not %q", e.Message, want)
+		}
+	}
+}
+
 func TestLogIsBounded(t *testing.T) {
 	var out strings.Builder
 	w := &boundedWriter{out: &out, rest: 10}
