@@ -168,6 +168,11 @@ func TestKeysThatCannotBeChanged(t *testing.T) {
 	}
 	h.refuses(record.NotFound, "no secret")(h.rekey("disk", newSecret("none")))
 	h.refuses(record.Invalid, "is what opens")(h.rekey("disk", noSecret("first")))
+	wrong := h.end(h.rekey("disk", field("opened_by", "other")))
+	h.fails(wrong, record.Denied, "does not open it")
+	if got := wrong.Error.Hint.String(); strings.Contains(got, "opened-by") || !strings.Contains(got, "secret list") {
+		t.Errorf("the hint is %q", got)
+	}
 	h.must(h.opens("disk", "other"))
 	h.setSecret("more", canary("more"))
 	h.fails(h.end(h.rekey("disk", newSecret("more"))), record.Denied, "does not open it")

@@ -3,6 +3,7 @@ package task
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -81,7 +82,11 @@ func (w rekey) try(ctx context.Context, r *helper.Run) error {
 	if err != nil {
 		return err
 	}
-	return r.TryKey(ctx, w.at.Volume, w.opened(w.OpenedBy))
+	err = r.TryKey(ctx, w.at.Volume, w.opened(w.OpenedBy))
+	if refusal, ok := errors.AsType[*record.Error](err); ok && refusal.Code == record.Denied { // else its hint is what was just done
+		return refusal.WithHint("another secret opens it: storagedctl secret list names those that there are, storagedctl secret set makes one of a file")
+	}
+	return err
 }
 
 type rekey struct {
