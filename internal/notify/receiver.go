@@ -69,7 +69,9 @@ func Complete(all []Receiver) error {
 	names := map[string]bool{}
 	for i := range all {
 		r, key := &all[i], fmt.Sprintf("notify[%d]", i)
-		if err := r.complete(); err != nil {
+		if r.Name == "" {
+			wrong = append(wrong, record.BadSetting(key, "receiver %d of notices has no name: notify.name", i+1))
+		} else if err := r.complete(); err != nil {
 			wrong = append(wrong, record.BadSetting(key, "receiver %d of notices (notify.name %s): %v", i+1, record.Short(r.Name), err))
 		} else if names[r.Name] {
 			wrong = append(wrong, record.BadSetting(key, "two receivers of notices are called %q", r.Name))
@@ -80,7 +82,7 @@ func Complete(all []Receiver) error {
 }
 
 func (r *Receiver) complete() error {
-	if err := record.CheckNameOf("receiver", r.Name); err != nil {
+	if err := record.CheckName(r.Name); err != nil {
 		return err
 	}
 	ways := 0

@@ -15,12 +15,13 @@ func TestReceiversThatCannotBeToldAreRefused(t *testing.T) {
 		return []Receiver{r}
 	}
 	for says, all := range map[string][]Receiver{
-		"either program or url":             {{Name: "a"}},
-		"or url_file instead of that":       web(func(r *Receiver) { r.URLFile = "/address" }),
-		"url_file is an absolute path":      web(func(r *Receiver) { r.URL, r.URLFile = "", "address" }),
-		"begins with an absolute path":      {{Name: "a", Program: []string{"mail"}}},
-		"there is no user \"no such\"":      {{Name: "a", Program: []string{"/bin/true"}, User: "no such"}},
-		"are called \"a\"":                  {{Name: "a", URL: "https://h"}, {Name: "a", URL: "https://i"}},
+		"either program or url":                          {{Name: "a"}},
+		"or url_file instead of that":                    web(func(r *Receiver) { r.URLFile = "/address" }),
+		"url_file is an absolute path":                   web(func(r *Receiver) { r.URL, r.URLFile = "", "address" }),
+		"begins with an absolute path":                   {{Name: "a", Program: []string{"mail"}}},
+		"there is no user \"no such\"":                   {{Name: "a", Program: []string{"/bin/true"}, User: "no such"}},
+		"are called \"a\"":                               {{Name: "a", URL: "https://h"}, {Name: "a", URL: "https://i"}},
+		"receiver 1 of notices has no name: notify.name": {{URL: "https://h"}},
 		"name":                              {{Name: "../a", URL: "https://h"}},
 		"url is https://HOST":               web(func(r *Receiver) { r.URL = "ftp://token@h" }),
 		"everybody could read":              web(func(r *Receiver) { r.URL = "https://u:token@h" }),

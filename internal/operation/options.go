@@ -163,7 +163,10 @@ func checkOption(c record.Creation, name, value string) (string, error) {
 		return "", record.Errorf(record.Invalid, "format %s has no option %q; it has %s", c.Format, name, record.List(names, len(names)))
 	}
 	if len(o.Values) > 0 {
-		return value, record.OneOf(c.Format+" option "+name, value, o.Values...)
+		if slices.Contains(o.Values, value) {
+			return value, nil
+		}
+		return "", record.Errorf(record.Invalid, "option %s of format %s is one of %s, not %s", name, c.Format, strings.Join(o.Values, ", "), record.Short(value))
 	}
 	if o.Names != "" {
 		return value, record.CheckNameOf(o.Names, value)
