@@ -202,6 +202,18 @@ func (r *Run) guarded(ctx context.Context, t Task) (err error) {
 // settling helper, which means that the job was undone.
 var ErrUndone = errors.New("the job had not come to its end; nothing unfinished is left of it")
 
+// ErrKept is ErrUndone where something unfinished was to be kept, and was.
+var ErrKept error = keptError{}
+
+type keptError struct{}
+
+func (keptError) Error() string {
+	return "the job had not come to its end; what there is of it was kept, as was asked for"
+}
+
+// Is ErrUndone too.
+func (keptError) Is(target error) bool { return target == ErrUndone }
+
 // judge turns the end of the work into outcome and error. A task that finished
 // although it was told to stop has succeeded.
 func (r *Run) judge(err error, t Task) {

@@ -122,7 +122,7 @@ func (w settlement) work(ctx context.Context, r *helper.Run) error {
 	}
 	if committed && partial {
 		r.Report.Rollback = string(record.RollbackKept)
-		return fmt.Errorf("%w but what was to be kept", helper.ErrUndone)
+		return helper.ErrKept
 	}
 	if committed || w.byHand || gone && w.deletes {
 		return nil
@@ -230,7 +230,7 @@ func (w settlement) keep(ctx context.Context, r *helper.Run) (kept bool, _ error
 		return false, nil
 	}
 	r.Report.Rollback, r.Report.Resumable = string(record.RollbackKept), !w.keeps
-	return true, fmt.Errorf("%w but what was to be kept", helper.ErrUndone)
+	return true, helper.ErrKept
 }
 
 // named gives what is unfinished the volume's name, marked as incomplete.
