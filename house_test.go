@@ -77,7 +77,7 @@ var layers = []layer{
 	{"internal/supervisor", []string{"internal/crash", "internal/ipc", "internal/quantity", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 	{"internal/supervisor/*", []string{"internal/ipc", "internal/record", "internal/store", "internal/events", "internal/supervisor/*"}},
 
-	{"internal/helper", []string{"internal/backends", "internal/backends/deputy", "internal/backends/device", "internal/backends/header", "internal/confine", "internal/format", "internal/format/qemu", "internal/tool", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/quantity", "internal/record", "internal/secret", "internal/sparse",
+	{"internal/helper", []string{"internal/backends", "internal/backends/deputy", "internal/backends/device", "internal/backends/header", "internal/confine", "internal/format", "internal/format/qemu", "internal/tool", "internal/crash", "internal/diskio", "internal/image", "internal/ipc", "internal/procfs", "internal/quantity", "internal/record", "internal/secret", "internal/sparse",
 		"internal/term", "internal/wipe"}},
 	{"internal/helper/task", []string{"internal/helper", "internal/format/qemu", "internal/backends", "internal/backends/all", "internal/backends/header", "internal/confine", "internal/crash", "internal/diskio", "internal/format", "internal/image", "internal/ipc", "internal/nbd",
 		"internal/operation", "internal/quantity", "internal/record", "internal/sparse", "internal/wipe"}},

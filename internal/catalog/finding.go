@@ -58,8 +58,8 @@ func (c *Catalog) ApplyPool(tx *store.Tx, asked *store.Pool, f Finding) error {
 
 // ApplyVolume applies what was found of one volume; no report is that there is none.
 // As with a scan, what a job has, or has changed since, stays.
-func (c *Catalog) ApplyVolume(tx *store.Tx, in *store.Pool, asked *store.Volume, f Finding) error {
-	s, v, err := c.foundOf(tx, in, asked, f)
+func (c *Catalog) ApplyVolume(tx *store.Tx, in *store.Pool, volume string, f Finding) error {
+	s, v, err := c.foundOf(tx, in, volume, f)
 	switch {
 	case err != nil || v == nil:
 		return err
@@ -71,8 +71,8 @@ func (c *Catalog) ApplyVolume(tx *store.Tx, in *store.Pool, asked *store.Volume,
 
 // VolumeNews reports whether ApplyVolume would change more than when the volume was seen,
 // and when somebody has read it.
-func (c *Catalog) VolumeNews(tx *store.Tx, in *store.Pool, asked *store.Volume, f Finding) (bool, error) {
-	_, v, err := c.foundOf(tx, in, asked, f)
+func (c *Catalog) VolumeNews(tx *store.Tx, in *store.Pool, volume string, f Finding) (bool, error) {
+	_, v, err := c.foundOf(tx, in, volume, f)
 	if err != nil || v == nil || f.Report == nil {
 		return v != nil, err
 	}
@@ -92,12 +92,12 @@ func unread(t *record.Times) *record.Times {
 }
 
 // foundOf gives the entry that a finding is of, and how it is applied; nil where it is not.
-func (c *Catalog) foundOf(tx *store.Tx, in *store.Pool, asked *store.Volume, f Finding) (s scan, v *store.Volume, err error) {
+func (c *Catalog) foundOf(tx *store.Tx, in *store.Pool, volume string, f Finding) (s scan, v *store.Volume, err error) {
 	p, err := tx.Pool(in.Name)
 	if err != nil || !inUse(p, in) {
 		return s, nil, IgnoreNotFound(err)
 	}
-	if v, err = tx.Volume(p.Name, asked.Name); err != nil {
+	if v, err = tx.Volume(p.Name, volume); err != nil {
 		return s, nil, IgnoreNotFound(err)
 	}
 	busy, err := lockedNames(tx, p.Name, 0)
@@ -114,6 +114,13 @@ func (c *Catalog) foundOf(tx *store.Tx, in *store.Pool, asked *store.Volume, f F
 // foundAs reports whether what was found at the name of a volume is one.
 func foundAs(p *store.Pool, v *store.Volume, it *ipc.Item) bool {
 	return it != nil && it.Name == v.Name && (it.Ignored == "" || linked(p.Type, v, *it))
+}
+
+// Held reports whether a job has a volume, or makes it: what is found of its file is not
+// noted then.
+func Held(tx *store.Tx, v *store.Volume) (bool, error) {
+	busy, err := lockedNames(tx, v.Pool, 0)
+	return scan{busy: busy}.locked(v.Name) || v.State == record.VolumeBuilding, err
 }
 
 // AsFound gives v who may do what with its file, and the times of that, as they were found.

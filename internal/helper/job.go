@@ -17,6 +17,7 @@ import (
 
 	"storaged/internal/crash"
 	"storaged/internal/ipc"
+	"storaged/internal/procfs"
 	"storaged/internal/record"
 )
 
@@ -56,6 +57,9 @@ func RunJob(dir ipc.JobDir, version string, t Task) error {
 	ctx := j.newRun(log)
 	if err := j.awaitGo(ctx); err != nil {
 		return err
+	}
+	if j.stay {
+		procfs.CallLooker()
 	}
 	crash.At(crash.Resumed)
 	for {

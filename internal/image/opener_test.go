@@ -49,12 +49,13 @@ func TestWhoTakesNoLocksIsSeenAndNamed(t *testing.T) {
 	}
 }
 
-// Udev is known by its name, and is given the time that it takes.
-func TestUdevIsWaitedFor(t *testing.T) {
+// Who only looks, udev and helpers of ours, is known by its name, and is given the time that
+// it takes.
+func TestLookersAreWaitedFor(t *testing.T) {
 	for _, c := range []struct {
 		comm string
 		most time.Duration
-	}{{"(udev-worker)", procfs.LookingTime}, {"systemd-udevd", procfs.LookingTime}, {"udevadm", passerBy}} {
+	}{{"(udev-worker)", procfs.LookingTime}, {"systemd-udevd", procfs.LookingTime}, {procfs.Looker, procfs.LookingTime}, {"udevadm", passerBy}} {
 		path := newImage(t)
 		testenv.StartChild(t, exec.Command("sh", "-c", `echo "$2" >/proc/$$/comm; exec 3<"$1"; echo open; read end; exit 0`, "sh", path, c.comm)).Line()
 		users, err := here.openers(openFile(t, path, os.O_RDWR), unix.F_WRLCK)

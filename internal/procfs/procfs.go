@@ -4,6 +4,7 @@ package procfs
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,10 +24,21 @@ func Process(pid string) string {
 // written to, and on a busy host is slow to come to it, and to end.
 const LookingTime = 30 * time.Second
 
-// Looks reports whether a process, as Process names it, is one of udev, or one that it calls
-// to look what a device carries: who wants the device waits for it longer, and no more.
+// Looker is what a helper calls itself that only looks, for a daemon that asks.
+const Looker = "storage-look"
+
+// Looks reports whether a process, as Process names it, is one of udev, one that it calls
+// to look what a device carries, or a helper of ours that looks at volumes: who wants the
+// device or the file waits for it longer, and no more.
 func Looks(process string) bool {
-	return strings.HasSuffix(process, "((udev-worker))") || strings.HasSuffix(process, "(systemd-udevd)") || strings.HasSuffix(process, "(multipath)")
+	return slices.ContainsFunc([]string{"(udev-worker)", "systemd-udevd", "multipath", Looker}, func(comm string) bool {
+		return strings.HasSuffix(process, "("+comm+")")
+	})
+}
+
+// CallLooker gives this process that name, for those who find a file open in it.
+func CallLooker() {
+	_ = os.WriteFile("/proc/self/comm", []byte(Looker), 0) // ENOENT: there is no /proc, where nobody looks for it either
 }
 
 // Unescape reads a path in a table of the kernel, with \ooo for what would divide fields.

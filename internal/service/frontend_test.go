@@ -272,6 +272,7 @@ func (f *frontEnd) volumes() {
 	f.ask("Freshen", "p")
 	f.do("Start", "p", "", &operation.CreateRequest{Name: "v", Capacity: mib})
 	f.ask("VolumeNow", "p", "v")
+	f.ask("VolumeSizes", "p", "v")
 	f.do("Start", "p", "found", &operation.CloneRequest{Name: "copy", Reflink: "never"})
 	f.do("Start", "p", "copy", &operation.MoveRequest{Name: "moved"})
 	f.do("Start", "p", "moved", &operation.ResizeRequest{Capacity: 9 * mib})

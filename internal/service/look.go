@@ -34,15 +34,31 @@ func (s *Service) VolumeNow(ctx context.Context, pool, volume string) (record.Vo
 	return s.shown(pool, volume, f)
 }
 
+// VolumeSizes is VolumeNow for who asks for its sizes alone. While a job has the volume they
+// are what that says of it, whatever its file is at the moment: then nobody looks.
+func (s *Service) VolumeSizes(ctx context.Context, pool, volume string) (record.Volume, error) {
+	var held bool
+	err := s.store.View(func(tx *store.Tx) error {
+		_, v, err := known(tx, pool, volume)
+		if err == nil {
+			held, err = catalog.Held(tx, v)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return record.Volume{}, err
+	case held:
+		return s.Volume(ctx, pool, volume)
+	}
+	return s.VolumeNow(ctx, pool, volume)
+}
+
 // lookSoon looks at a volume, as long as somebody waits for that who can do without.
 func (s *Service) lookSoon(ctx context.Context, p *store.Pool, v *store.Volume) (catalog.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	f, err := s.await(ctx, s.sighted(p, v.Name))
-	if err == nil {
-		err = s.learn(p, v, f)
-	}
-	return f, err
+	return s.await(ctx, s.sighted(p, v.Name))
 }
 
 // reconsider is lookAfter for who has an answer without it, of a pool that is not known not to
@@ -59,17 +75,14 @@ func (s *Service) reconsider(ctx context.Context, v *store.Volume) error {
 	return err
 }
 
-// lookAfter has a query helper look at one volume, and lets the catalog follow
-// what it finds.
+// lookAfter has a query helper look at one volume, for what the catalog has of it then.
 func (s *Service) lookAfter(ctx context.Context, v *store.Volume) error {
-	p, f, err := s.lookAt(ctx, v.Pool, v.Name)
-	if err != nil {
-		return err
-	}
-	return s.learn(p, v, f)
+	_, _, err := s.lookAt(ctx, v.Pool, v.Name)
+	return err
 }
 
-// lookAt has a query helper look at a volume; no report is that there is none.
+// lookAt has a query helper look at a volume, and the catalog follow; no report is that
+// there is none.
 func (s *Service) lookAt(ctx context.Context, pool, volume string) (p *store.Pool, f catalog.Finding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
@@ -94,19 +107,6 @@ func (s *Service) await(ctx context.Context, one *sight) (catalog.Finding, error
 	case <-ctx.Done():
 		return catalog.Finding{}, ctx.Err()
 	}
-}
-
-// learn lets the catalog follow what was found of a volume, if that is news.
-func (s *Service) learn(p *store.Pool, v *store.Volume, f catalog.Finding) error {
-	var news bool
-	err := s.store.View(func(tx *store.Tx) (err error) {
-		news, err = s.catalog.VolumeNews(tx, p, v, f)
-		return err
-	})
-	if err != nil || !news {
-		return err
-	}
-	return s.store.Update(func(tx *store.Tx) error { return s.catalog.ApplyVolume(tx, p, v, f) })
 }
 
 // noteAbsence shows a pool as unreachable if a query says that it is.

@@ -136,8 +136,8 @@ func (s *Service) sighted(p *store.Pool, volume string) *sight {
 	return s.sights.want(p.UUID, volume, func(batch []*sight) error { return s.lookAtAll(p, batch) })
 }
 
-// lookAtAll has a query helper look at volumes of a pool, and says of each what it found.
-// An error is that the pool could not be looked at.
+// lookAtAll has a query helper look at volumes of a pool, lets the catalog follow, and says
+// of each what was found. An error is that the pool could not be looked at.
 func (s *Service) lookAtAll(p *store.Pool, batch []*sight) error {
 	ctx, cancel := context.WithTimeout(context.Background(), freshTimeout)
 	defer cancel()
@@ -148,7 +148,51 @@ func (s *Service) lookAtAll(p *store.Pool, batch []*sight) error {
 			one.take(items[i])
 		}
 	}
+	if err == nil {
+		s.learn(p, batch)
+	}
 	return err
+}
+
+// learn lets the catalog follow what was found of volumes, where that is news: once, however
+// many wait for it.
+func (s *Service) learn(p *store.Pool, batch []*sight) {
+	news, err := s.newsOf(p, batch)
+	if err == nil && len(news) > 0 {
+		err = s.store.Update(func(tx *store.Tx) error {
+			for _, one := range news {
+				if err := s.catalog.ApplyVolume(tx, p, one.name, one.found); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for _, one := range batch {
+		if one.err == nil {
+			one.err = err
+		}
+	}
+}
+
+// newsOf gives those of what was found of volumes that the catalog does not know.
+func (s *Service) newsOf(p *store.Pool, batch []*sight) (news []*sight, err error) {
+	err = s.store.View(func(tx *store.Tx) error {
+		for _, one := range batch {
+			if one.err != nil {
+				continue
+			}
+			is, err := s.catalog.VolumeNews(tx, p, one.name, one.found)
+			if err != nil {
+				return err
+			}
+			if is {
+				news = append(news, one)
+			}
+		}
+		return nil
+	})
+	return news, err
 }
 
 // take takes over what a helper says of the volume; no report is that there is none.

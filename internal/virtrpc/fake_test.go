@@ -199,6 +199,10 @@ func (f *fake) VolumeNow(ctx context.Context, pool, volume string) (record.Volum
 	return f.Volume(ctx, pool, volume)
 }
 
+func (f *fake) VolumeSizes(ctx context.Context, pool, volume string) (record.Volume, error) {
+	return f.Volume(ctx, pool, volume)
+}
+
 func (f *fake) ReplacePool(context.Context, contract.Submit, string, contract.PoolDefine) (record.Pool, error) {
 	return f.pools[0], nil
 }

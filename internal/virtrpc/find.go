@@ -61,14 +61,23 @@ func active(p record.Pool) bool {
 // vol gives the volume that a client names.
 func (c *call) vol(v wire.Vol) (record.Volume, error) { return c.volBy(v, c.svc.Volume) }
 
-// volNow is vol, of the volume as it is now: others may have written to it. While a helper
-// looks at it, other calls of the client are worked on.
+// volNow is vol, of the volume as it is now: others may have written to it.
 func (c *call) volNow(v wire.Vol) (record.Volume, error) {
-	return c.volBy(v, func(ctx context.Context, pool, volume string) (record.Volume, error) {
+	return c.volBy(v, c.resting(c.svc.VolumeNow))
+}
+
+// volSizes is volNow where no more than the sizes are asked for.
+func (c *call) volSizes(v wire.Vol) (record.Volume, error) {
+	return c.volBy(v, c.resting(c.svc.VolumeSizes))
+}
+
+// resting has other calls of the client worked on while a helper looks at the volume.
+func (c *call) resting(find finding) finding {
+	return func(ctx context.Context, pool, volume string) (record.Volume, error) {
 		c.rest()
 		defer c.resume()
-		return c.svc.VolumeNow(ctx, pool, volume)
-	})
+		return find(ctx, pool, volume)
+	}
 }
 
 // finding is how the service finds a volume.

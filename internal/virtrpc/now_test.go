@@ -135,7 +135,8 @@ func TestCloneByVirshHasThePermissionsOfNow(t *testing.T) {
 	}
 }
 
-// A job that has a volume says nothing of who may do what with its file.
+// A job that has a volume says nothing of who may do what with its file: that is looked at.
+// Its sizes are what the job says, and nobody looks.
 func TestPermissionsAreThoseOfNowWhileAJobHasTheVolume(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "")
@@ -158,11 +159,34 @@ func TestPermissionsAreThoseOfNowWhileAJobHasTheVolume(t *testing.T) {
 		p.chmod("disk", modes[i%2])
 		p.shows("disk", modes[i%2])
 	}
+	p.sizesWithoutALook("disk", 32<<20)
 	if j = must(p.Service.WaitJob(t.Context(), j.ID, time.Nanosecond))(t); j.State.Terminal() {
 		t.Errorf("the job has ended before: %s", j.State)
 	}
 	_ = must(p.Service.CancelJob(t.Context(), by, j.ID, contract.JobCancel{}))(t)
 	_ = must(p.Service.WaitJob(t.Context(), j.ID, virtrpctest.Patience))(t)
+}
+
+// sizesWithoutALook checks the figures of a volume while its pool is away, which any look
+// would find out.
+func (p *place) sizesWithoutALook(name string, capacity uint64) {
+	p.t.Helper()
+	p.move(p.dir, p.dir+"-away")
+	defer p.move(p.dir+"-away", p.dir)
+	var info wire.VolInfo
+	p.Do(wire.StorageVolGetInfo, &wire.Vol{Pool: "p", Name: name}, &info)
+	pool := must(p.Service.Pool(p.t.Context(), "p"))(p.t)
+	if info.Capacity != capacity || pool.State != record.PoolActive {
+		p.t.Errorf("%+v is shown of it, and the pool is %s: %s", info, pool.State, pool.Reason)
+	}
+}
+
+// move gives a directory another name.
+func (p *place) move(from, to string) {
+	p.t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // Of a pool that is away it is shown what was there, and when it is back what there is.
@@ -172,18 +196,13 @@ func TestVolumeOfAPoolThatIsAwayIsShownAsItWas(t *testing.T) {
 	p.virsh("", "vol-create-as p disk 1M")
 	p.chmod("disk", 0o640)
 	p.shows("disk", 0o640)
-	move := func(from, to string) {
-		if err := os.Rename(from, to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	move(p.dir, p.dir+"-away")
+	p.move(p.dir, p.dir+"-away")
 	p.shows("disk", 0o640)
 	p.shows("disk", 0o640)
 	if pool := must(p.Service.Pool(t.Context(), "p"))(t); pool.State != record.PoolUnreachable {
 		t.Errorf("the pool is %s", pool.State)
 	}
-	move(p.dir+"-away", p.dir)
+	p.move(p.dir+"-away", p.dir)
 	p.chmod("disk", 0o600)
 	for begun := time.Now(); !strings.Contains(p.document("disk"), "<mode>0600</mode>"); { // it was found to be away a moment ago
 		if time.Since(begun) > virtrpctest.Patience {

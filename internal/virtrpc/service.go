@@ -31,6 +31,8 @@ type Service interface {
 	Volume(ctx context.Context, pool, volume string) (record.Volume, error)
 	// VolumeNow is Volume, of the volume as it is now where its pool answers.
 	VolumeNow(ctx context.Context, pool, volume string) (record.Volume, error)
+	// VolumeSizes is VolumeNow for who asks for its sizes alone.
+	VolumeSizes(ctx context.Context, pool, volume string) (record.Volume, error)
 
 	// Start starts a job, or says that none is needed: what is asked for is done to the
 	// pool, or to the volume where one is named. A request for a new volume names that

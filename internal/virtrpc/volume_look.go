@@ -62,7 +62,7 @@ var volTypes = map[string]wire.VolType{
 	"file": wire.VolFile, "block": wire.VolBlock, "dir": wire.VolDir, "network": wire.VolNetwork, "netdir": wire.VolNetDir, "ploop": wire.VolPloop,
 }
 
-func volInfo(c *call, a wire.Vol) (xdr.Value, error) { return infoOf(c.volNow(a)) }
+func volInfo(c *call, a wire.Vol) (xdr.Value, error) { return infoOf(c.volSizes(a)) }
 
 func infoOf(v record.Volume, err error) (xdr.Value, error) {
 	if err != nil {
@@ -79,7 +79,7 @@ func volInfoFlags(c *call, a wire.VolFlags) (xdr.Value, error) {
 	if err := c.flags(a.Flags, infoPhysical); err != nil {
 		return nil, err
 	}
-	v, err := c.volNow(a.Vol)
+	v, err := c.volSizes(a.Vol)
 	if a.Flags&infoPhysical != 0 {
 		v.Allocation = v.Length
 	}

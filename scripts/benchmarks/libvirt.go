@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // libvirt is a private libvirtd: its configuration, state and sockets are in
@@ -112,9 +115,15 @@ func libvirtURI(socket string) string { return "storage:///system?socket=" + soc
 
 // virsh runs a command of libvirt's own client.
 func virsh(ctx context.Context, uri string, args ...string) error {
-	out, err := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", uri}, args...)...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", uri}, args...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Start()
+	if err == nil {
+		err = errors.Join(unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, 0), cmd.Wait()) // we may be ahead (goAhead)
+	}
 	if err != nil {
-		return fmt.Errorf("virsh %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("virsh %s: %w: %s", args[0], err, strings.TrimSpace(out.String()))
 	}
 	return nil
 }
