@@ -166,7 +166,10 @@ func TestKeysThatCannotBeChanged(t *testing.T) {
 	if record.CodeOf(err) != record.Unsupported || !strings.Contains(err.Error(), "is no text") {
 		t.Errorf("a key of bytes: %v", err)
 	}
-	h.refuses(record.NotFound, "no secret")(h.rekey("disk", newSecret("none")))
+	_, err = h.rekey("disk", newSecret("none"))
+	if h.refused(err, record.NotFound); err == nil || !strings.HasPrefix(err.Error(), `there is no secret "none"`) {
+		t.Errorf("a secret that is not there: %v", err)
+	}
 	h.refuses(record.Invalid, "is what opens")(h.rekey("disk", noSecret("first")))
 	wrong := h.end(h.rekey("disk", field("opened_by", "other")))
 	h.fails(wrong, record.Denied, "does not open it")

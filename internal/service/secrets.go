@@ -3,7 +3,6 @@ package service
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -213,7 +212,7 @@ func freed(of []string) (hint record.Hint) {
 func (s *Service) sealed(o operation.Operation) error {
 	for _, name := range operation.SecretsOf(o) {
 		if err := s.KnownSecret(name); err != nil {
-			return fmt.Errorf("%s: %w", o.Kind(), err)
+			return err
 		}
 	}
 	return nil
