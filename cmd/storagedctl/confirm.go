@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -18,8 +19,8 @@ import (
 type ruin struct {
 	what string // for the refusal: "deletes images/a"
 	word string // to be typed, and the value of --yes; "" asks for yes or no
-	// list says what goes, one line each. It asks the daemon, and is called
-	// only when a person is going to read it.
+	// list says what goes, one line each; none where nothing does. It asks the daemon,
+	// and fails if that is not there which was named.
 	list func(context.Context) ([]string, error)
 }
 
@@ -35,13 +36,21 @@ func (s *session) confirm(ctx context.Context, r ruin) error {
 		return nil
 	case s.cli.IsSet("yes"):
 		return s.checkYes(r)
+	}
+	switch lines, err := r.list(ctx); { // nobody is asked to agree to what is not there
+	case record.CodeOf(err) == record.NotFound && s.cli.Bool("missing-ok"):
+		return nil
+	case err != nil || len(lines) == 0:
+		return err
 	case !s.interactive():
 		return s.unconfirmed(r)
+	default:
+		return s.question(r, lines)
 	}
-	lines, err := r.list(ctx)
-	if err != nil {
-		return err
-	}
+}
+
+// question lists what goes, and asks.
+func (s *session) question(r ruin, lines []string) error {
 	out := cmdline.Output(s.errs)
 	_, _ = fmt.Fprintf(out.W, "This %s:\n", term.Escape(r.what))
 	for _, l := range lines {
@@ -96,23 +105,31 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(f)
 }
 
-// goners describes volumes that lose their content: bytes, holders, children.
+// goners describes volumes that lose their content: bytes, holders, children. The error is
+// that of the first if none of them is there.
 func (s *session) goners(ctx context.Context, refs []volumeRef) ([]string, error) {
 	jobs, err := s.liveJobs(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var lines []string
+	var none error
+	found := 0
 	for _, r := range refs {
 		v, err := s.client.Volume(ctx, r.pool, r.name)
 		if record.CodeOf(err) == record.NotFound {
 			lines = append(lines, r.String()+": not found")
+			none = cmp.Or(none, err)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		found++
 		lines = append(lines, s.goner(v, jobs))
+	}
+	if found == 0 {
+		return nil, none
 	}
 	return lines, nil
 }

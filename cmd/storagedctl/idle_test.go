@@ -286,7 +286,7 @@ func TestVolumesAreTakenByPatterns(t *testing.T) {
 		{"vol delete images/vm* --yes --dry-run -o name", 0, "images/vm1.raw (delete) images/vm2.raw (delete)"},
 		{"vol delete images/no* --yes --missing-ok -o name", 0, "images/no*"},
 		{"vol delete images/vm* images/vm1.raw --yes -o name", 0, "images/vm1.raw images/vm2.raw"},
-		{"rm images/no*", record.ExitUsage, ""},
+		{"rm images/no*", record.ExitNotFound, ""},
 	} {
 		out, errs, code := d.run(c.line)
 		if got := strings.Join(strings.Split(strings.TrimSpace(out), "\n"), " "); got != c.out || code != c.code {

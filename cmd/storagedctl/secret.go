@@ -122,8 +122,9 @@ func secretDelete(ctx context.Context, s *session) error {
 		s.note("would delete secret " + name)
 		return nil
 	}
-	lost := func(context.Context) ([]string, error) {
-		return []string{name + ": what it alone opens, in pools that are not defined now too, nobody opens again"}, nil
+	lost := func(ctx context.Context) ([]string, error) {
+		err := s.client.DeleteSecret(ctx, contract.Submit{DryRun: true}, name)
+		return []string{name + ": what it alone opens, in pools that are not defined now too, nobody opens again"}, err
 	}
 	if err := s.confirm(ctx, ruin{what: "deletes secret " + name, list: lost}); err != nil {
 		return err

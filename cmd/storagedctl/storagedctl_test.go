@@ -305,8 +305,8 @@ func TestDestructionNeedsYesWithoutATerminal(t *testing.T) {
 			t.Errorf("%s: exit %d, %s", line, code, errs)
 		}
 	}
-	if len(d.requests) > 0 {
-		t.Errorf("requests were made: %+v", d.requests)
+	if len(d.jobs) > 0 {
+		t.Errorf("%d jobs were made", len(d.jobs))
 	}
 	for _, line := range []string{"vol wipe images/vm1.raw", "vol delete images/vm1.raw", "pool delete images", "pool build images --overwrite"} {
 		if _, errs, code := d.run(line + " --dry-run"); code != 0 || len(d.jobs) > 0 {
@@ -640,6 +640,21 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 	p := (&tool{}).program()
 	walk(nil, p.App.Commands, p.App.Flags)
 	d.serve()
+}
+
+// What is not there is said to be so, whether somebody agrees or not.
+func TestNobodyIsAskedAboutWhatIsNotThere(t *testing.T) {
+	d := newDaemon(t)
+	for line, want := range map[string]int{
+		"vol delete images/nope": record.ExitNotFound, "rm images/nope images/none": record.ExitNotFound, "vol delete images/nope --missing-ok": 0,
+		"vol wipe images/nope": record.ExitNotFound, "secret delete none": record.ExitNotFound, "vol snapshot delete images/vm1.raw@nope": record.ExitNotFound,
+		"pool delete nope": record.ExitNotFound, "vol verify images/nope --repair all": record.ExitNotFound,
+		"vol delete images/vm1.raw images/nope": record.ExitUsage, "vol delete images/vm1.raw": record.ExitUsage,
+	} {
+		if _, errs, code := d.run(line); code != want || code == record.ExitNotFound && strings.Contains(errs, "--yes") {
+			t.Errorf("%s: exit %d, want %d: %s", line, code, want, errs)
+		}
+	}
 }
 
 // A script that agrees to all that it does need not know which verbs ask.

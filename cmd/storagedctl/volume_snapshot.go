@@ -111,7 +111,10 @@ func snapshotDelete(ctx context.Context, s *session) error {
 	v, name, err := s.snapshot(ctx)
 	if err == nil {
 		what := v.String() + "@" + name
-		err = s.confirm(ctx, ruin{what: "deletes the snapshot " + what, list: func(context.Context) ([]string, error) { return []string{what}, nil }})
+		err = s.confirm(ctx, ruin{what: "deletes the snapshot " + what, list: func(ctx context.Context) ([]string, error) {
+			_, err := s.client.Snapshot(ctx, v.pool, v.name, name)
+			return []string{what}, err
+		}})
 	}
 	if err != nil {
 		return err
