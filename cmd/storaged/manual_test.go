@@ -1,12 +1,14 @@
 package main_test
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"storaged/internal/daemon"
+	"storaged/internal/testenv"
 )
 
 // says runs a program of ours and gives what it prints.
@@ -28,6 +30,39 @@ func TestManualNamesSettingsAndFiles(t *testing.T) {
 	for _, w := range want {
 		if !strings.Contains(page, w) {
 			t.Errorf("%q is missing", w)
+		}
+	}
+}
+
+// A manual is as wide as the window of who reads it, and no heading stands for nothing. Only a
+// word that is long by itself stands out.
+func TestManualsAreFilled(t *testing.T) {
+	groff := testenv.Tool(t, "groff")
+	const width = 80
+	for _, program := range []string{"storaged", "storagedctl", "storage-helper"} {
+		cmd := exec.Command(groff, "-man", "-Tascii", "-ww", "-P-cbou", fmt.Sprintf("-rLL=%dn", width-2))
+		var errs strings.Builder
+		cmd.Stdin, cmd.Stderr = strings.NewReader(says(t, program, "__man")), &errs
+		page, err := cmd.Output()
+		if err != nil || errs.Len() > 0 {
+			t.Errorf("%s(8): %v: %s", program, err, errs.String())
+		}
+		heading := ""
+		for l := range strings.Lines(string(page)) {
+			l = strings.TrimRight(l, "\n")
+			if len(l) > width && len(strings.Fields(l)) > 2 {
+				t.Errorf("%s(8) has a line of %d columns: %s", program, len(l), l)
+			}
+			isHeading := l != "" && l[0] != ' '
+			if isHeading && heading != "" {
+				t.Errorf("%s(8) has nothing under %s", program, heading)
+			}
+			if l != "" {
+				heading = ""
+			}
+			if isHeading && !strings.Contains(l, "(8)") {
+				heading = l
+			}
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"storaged/cmd/internal/cmdline"
 	"storaged/internal/operation"
 	"storaged/internal/record"
 )
@@ -17,7 +16,7 @@ func (t *tool) evacuateVerb() *cli.Command {
 		Description: "One after the other, each as by \"vol move\". One that cannot be moved stays, and makes the exit code 11.\nBetween two volumes other jobs get their turn.\n\n" +
 			"Example: storagedctl pool evacuate images --to archive --only 'vm*'",
 		Flags: jobFlags(
-			&cli.StringFlag{Name: "to", Usage: "the pool to move to: `POOL`"},
+			&cli.StringFlag{Name: "to", Required: true, Usage: "the pool to move to: `POOL`"},
 			&cli.StringFlag{Name: "only", Usage: "only volumes whose names match: `GLOB`"},
 			&cli.BoolFlag{Name: "skip-busy", Usage: "a volume that is in use stays, and is no failure"},
 			&cli.BoolFlag{Name: "keep-source", Usage: "clone instead of moving"},
@@ -31,9 +30,6 @@ func poolEvacuate(ctx context.Context, s *session) error {
 	r := operation.EvacuateRequest{
 		To: s.cli.String("to"), Only: s.cli.String("only"), SkipBusy: s.cli.Bool("skip-busy"),
 		KeepSource: s.cli.Bool("keep-source"), OnError: s.cli.String("on-error"), JobOptions: s.jobOptions(),
-	}
-	if r.To == "" {
-		return cmdline.Usagef("\"storagedctl pool evacuate\" needs --to POOL")
 	}
 	if !r.KeepSource {
 		err := s.confirm(ctx, ruin{

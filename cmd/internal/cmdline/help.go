@@ -128,10 +128,28 @@ func usageLine(line string, c *cli.Command) string {
 	switch {
 	case len(c.Subcommands) > 0:
 		return line + " COMMAND… [flags]"
-	case c.ArgsUsage == "":
-		return line + " [flags]"
 	}
-	return line + " " + c.ArgsUsage + " [flags]"
+	for _, part := range append([]string{c.ArgsUsage}, needed(c.Flags)...) {
+		if part != "" {
+			line += " " + part
+		}
+	}
+	return line + " [flags]"
+}
+
+// needed are the flags without which a command does nothing, as they are typed.
+func needed(flags []cli.Flag) (typed []string) {
+	for _, f := range flags {
+		if isNeeded(f) {
+			typed = append(typed, flagTyped(f))
+		}
+	}
+	return typed
+}
+
+func isNeeded(f cli.Flag) bool {
+	r, ok := f.(cli.RequiredFlag)
+	return ok && r.IsRequired()
 }
 
 func paragraph(b *strings.Builder, text string) {

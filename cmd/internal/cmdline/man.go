@@ -17,17 +17,20 @@ func (p Program) man() {
 	var b strings.Builder
 	name := strings.ToUpper(p.App.Name)
 	fmt.Fprintf(&b, ".TH %s 8 \"\" \"storaged\"\n", name)
+	b.WriteString(".ad l\n.nh\n") // nobody could copy a command that is stretched, or broken within a word
 	section(&b, "NAME", roff(p.App.Name)+" \\- "+roff(p.App.Usage))
 	section(&b, "SYNOPSIS", roff(usageLine(p.App.Name, &cli.Command{Subcommands: p.App.Commands, ArgsUsage: p.App.ArgsUsage})))
-	section(&b, "DESCRIPTION", roff(p.App.Description))
-	section(&b, "FLAGS", "")
-	tagged(&b, flagEntries(p.App.Flags))
+	section(&b, "DESCRIPTION", prose(p.App.Description))
+	if flags := flagEntries(p.App.Flags); len(flags) > 0 {
+		section(&b, "FLAGS", "")
+		tagged(&b, flags)
+	}
 	if len(p.App.Commands) > 0 {
 		section(&b, "COMMANDS", "")
 		p.manCommands(&b, nil)
 	}
 	if title, text, ok := strings.Cut(p.Tail, ":\n"); ok {
-		section(&b, strings.ToUpper(title), ".nf\n"+roff(text)+"\n.fi")
+		section(&b, strings.ToUpper(title), prose(text))
 	}
 	section(&b, "EXIT STATUS", "")
 	for _, e := range p.exits() {
@@ -76,9 +79,9 @@ func (p Program) manCommands(b *strings.Builder, path []*cli.Command) {
 		}
 		below := append(path[:len(path):len(path)], c)
 		if c.Action != nil {
-			fmt.Fprintf(b, ".SS %s\n%s.\n", roff(usageLine(p.line(below), &cli.Command{ArgsUsage: c.ArgsUsage})), roff(capital(c.Usage)))
+			fmt.Fprintf(b, ".SS %s\n%s.\n", roff(usageLine(p.line(below), &cli.Command{ArgsUsage: c.ArgsUsage, Flags: c.Flags})), roff(capital(c.Usage)))
 			if c.Description != "" {
-				fmt.Fprintf(b, ".PP\n.nf\n%s\n.fi\n", roff(c.Description))
+				fmt.Fprintf(b, ".PP\n%s\n", prose(c.Description))
 			}
 			tagged(b, flagEntries(c.Flags))
 		}
@@ -97,6 +100,37 @@ func tagged(b *strings.Builder, entries []entry) {
 	for _, e := range entries {
 		fmt.Fprintf(b, ".TP\n.B %s\n%s\n", roff(e.typed), roff(e.does))
 	}
+}
+
+// prose writes a text of help: its paragraphs are filled to the width of whoever reads. A line
+// that is set in is one by itself, and what is apart in it (a key, and what that does) two columns.
+func prose(text string) string {
+	var out []string
+	inset := false
+	for l := range strings.Lines(strings.TrimRight(text, "\n")) {
+		l = strings.TrimRight(l, "\n")
+		was := inset
+		if inset = strings.HasPrefix(l, " "); inset && !was {
+			out = append(out, ".PD 0")
+		} else if was && !inset {
+			out = append(out, ".PD", ".PP")
+		}
+		typed, does, columns := strings.Cut(strings.TrimSpace(l), "  ")
+		switch {
+		case inset && columns:
+			out = append(out, ".TP 24", roff(typed), roff(strings.TrimSpace(does)))
+		case inset:
+			out = append(out, `.IP "" 4`, roff(typed))
+		case l != "":
+			out = append(out, roff(l))
+		case !was:
+			out = append(out, ".PP")
+		}
+	}
+	if inset {
+		out = append(out, ".PD")
+	}
+	return strings.Join(out, "\n")
 }
 
 // roff writes text so that nothing in it is a request.

@@ -124,7 +124,24 @@ func (p Program) check(inv *invocation) error {
 			return Usagef("%s: %s", dashed(g.name()), err)
 		}
 	}
-	return p.checkArgs(inv)
+	if err := p.checkArgs(inv); err != nil {
+		return err
+	}
+	return p.checkNeeded(inv)
+}
+
+// checkNeeded refuses a command that lacks a flag which it needs.
+func (p Program) checkNeeded(inv *invocation) error {
+	if len(inv.path) == 0 {
+		return nil
+	}
+	c := inv.path[len(inv.path)-1]
+	for _, f := range c.Flags {
+		if isNeeded(f) && !slices.ContainsFunc(inv.flags, func(g given) bool { return g.flag == f }) {
+			return Usagef("%q needs %s", p.line(inv.path), flagTyped(f)).WithHint("usage: %s", usageLine(p.line(inv.path), c))
+		}
+	}
+	return nil
 }
 
 func (p Program) checkArgs(inv *invocation) error {
