@@ -562,6 +562,15 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 	}
 }
 
+// What is refused for want of a length says how it is given.
+func TestAContentWithoutALengthNeedsASize(t *testing.T) {
+	r := operation.UploadRequest{FromFormat: "raw", Unpack: "gzip", Create: &operation.CreateRequest{Name: "a", Format: "qcow2"}}
+	e, ok := errors.AsType[*record.Error](r.Check())
+	if !ok || !strings.Contains(e.Hint.Words(record.Call.CommandLine), "storagedctl vol create POOL/NAME SIZE") {
+		t.Errorf("%v", e)
+	}
+}
+
 func apart(k *operation.Known) { k.Apart = true }
 
 func toItself(k *operation.Known) { k.Into = operation.Target(k.On) }

@@ -244,12 +244,15 @@ func (r *UploadRequest) checkCreate() error {
 		return record.Errorf(record.Invalid, "an image in format %s has its capacity in its header, and is put as it is", cmp.Or(r.AsFormat, c.Format)).
 			WithHint("leave the size out")
 	case (c.Allocation != nil && c.Allocation.Full || ReservesAll(c.Options)) && c.Capacity == 0 && r.Length == nil:
-		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity")
+		return record.Errorf(record.Invalid, "nobody knows yet how long the stream is: a full allocation needs a capacity").WithHint("%s", sized)
 	case c.Capacity > 0 && r.Length != nil && *r.Length > c.Capacity && (r.from() == "" || record.Plain(r.from())):
 		return record.Errorf(record.TooLarge, "the content has %s, and the volume is to have %s", both(*r.Length), both(c.Capacity))
 	}
 	return checkNewName(r.Create.Name)
 }
+
+// sized says what to do where a content does not say how long the volume is to be.
+var sized = record.Hintf("%s: say after the name how long the volume is to be", record.Do("volume.create", "POOL/NAME", "SIZE"))
 
 // Packings are the forms of a packed content that are unpacked.
 var Packings = []string{"gzip", "xz", "zstd"}
@@ -290,7 +293,7 @@ func (r *UploadRequest) checkConversion() error {
 		return record.Errorf(record.Unsupported, "an image that is packed cannot be converted at once").
 			WithHint("put what is in it into a volume in format %s, and clone that", from)
 	case !image && !record.Plain(format) && c.Capacity == 0 && r.Length == nil:
-		return record.Errorf(record.Invalid, "nobody knows yet how long the content is: a volume in format %s needs a capacity", format)
+		return record.Errorf(record.Invalid, "nobody knows yet how long the content is: a volume in format %s needs a capacity", format).WithHint("%s", sized)
 	}
 	a := c.Allocation
 	_, err := CheckOptions(format, c.Options, a != nil && a.Full)
