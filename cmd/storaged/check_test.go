@@ -72,8 +72,8 @@ func TestTablesOfAnImageAreCheckedAndRepaired(t *testing.T) {
 	if c := j.Result.Check; j.Code() != record.Mismatch || c == nil || c.Corruptions == 0 {
 		t.Errorf("%s: %s, %s", j.State, shown(j.Error), shown(j.Result))
 	}
-	if _, _, code := h.ctl("vol", "verify", "pool/other", "--check"); code != record.ExitMismatch {
-		t.Errorf("exit code %d", code)
+	if _, errs, code := h.ctl("vol", "verify", "pool/other", "--check"); code != record.ExitMismatch || !strings.Contains(errs, "is corrupt: 2 errors in its tables\n") {
+		t.Errorf("exit code %d: %s", code, errs)
 	}
 	if _, errs, code := h.ctl("vol", "verify", "pool/other", "--repair", "all"); code != record.ExitUsage || !strings.Contains(errs, "may lose") {
 		t.Errorf("without a word of the administrator: exit code %d: %s", code, errs)

@@ -142,9 +142,22 @@ func (w tableCheck) cut(ctx context.Context, r *helper.Run, info backends.Volume
 
 // corrupt is the error of what was found and stays.
 func (w tableCheck) corrupt(found qemu.Checked) error {
-	err := ipc.Errorf(record.Mismatch, "the image %q is corrupt: %d errors in its tables, and %d places that could not be checked", w.at.Path, found.Corruptions, found.Errors)
+	err := ipc.Errorf(record.Mismatch, "the image %q is corrupt: %s", w.at.Path, wrongWith(found))
 	if w.repair == qemu.RepairAll {
 		return err.WithHint("what can still be read of it can be copied: clone it, or restore it from a backup")
 	}
 	return err.WithHint("--repair all repairs what it can, and may lose content; make a copy of the file before")
+}
+
+// wrongWith counts what is wrong with the tables of an image.
+func wrongWith(found qemu.Checked) string {
+	unchecked := record.Plural(int(found.Errors), "place") + " could not be checked"
+	errors := record.Plural(int(found.Corruptions), "error") + " in its tables"
+	switch {
+	case found.Errors == 0:
+		return errors
+	case found.Corruptions == 0:
+		return unchecked
+	}
+	return errors + ", and " + unchecked
 }
