@@ -420,7 +420,41 @@ func jobList(ctx context.Context, s *session) error {
 		return err
 	}
 	slices.SortStableFunc(jobs, func(a, b record.Job) int { return byStanding(&a, &b) })
+	if len(jobs) == 0 && s.format == "table" {
+		if err := s.sayNone(ctx); err != nil {
+			return err
+		}
+	}
 	return printList(s, s.jobShape(), jobs)
+}
+
+// sayNone says that no job passes the filters that were given: a pool or an owner who is
+// misspelt has none. Records outlive pools, so that none of them is refused.
+func (s *session) sayNone(ctx context.Context) error {
+	if !slices.ContainsFunc(selectFlags(), func(f cli.Flag) bool { return s.cli.IsSet(f.Names()[0]) }) {
+		return nil
+	}
+	text := "storagedctl: no job is like that"
+	pools, err := s.client.Pools(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range s.cli.StringSlice("pool") {
+		if !slices.ContainsFunc(pools, func(p record.Pool) bool { return p.Name == name || p.UUID == name }) {
+			text += fmt.Sprintf("; there is no pool %q now", name)
+		}
+	}
+	for _, name := range s.cli.StringSlice("volume") {
+		r, err := s.volume(ctx, name)
+		if err == nil && r.pool != "" {
+			_, err = s.client.Volume(ctx, r.pool, r.name)
+		}
+		if record.CodeOf(err) == record.NotFound {
+			text += fmt.Sprintf("; there is no volume %q now", name)
+		}
+	}
+	s.note(text)
+	return nil
 }
 
 // wantedVolumes are those of --volume: a name is that of any pool's.

@@ -642,6 +642,20 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 	d.serve()
 }
 
+// A filter that no job passes may be misspelt.
+func TestAnEmptyListSaysWhatIsNotThere(t *testing.T) {
+	d := newDaemon(t)
+	for line, want := range map[string]string{
+		"job list": "", "job list -a --pool imges": `no job is like that; there is no pool "imges" now`, "list --owner nobodyy": "no job is like that\n",
+		"job list -a --volume images/nope": `there is no volume "images/nope" now`, "job list --pool images": "no job is like that\n",
+		"job list --pool imges -o json": "", "job list --pool imges --quiet": "",
+	} {
+		if _, errs, code := d.run(line); code != 0 || !strings.Contains(errs, want) || want == "" && errs != "" {
+			t.Errorf("%s: exit %d, %q, want %q", line, code, errs, want)
+		}
+	}
+}
+
 // What is not there is said to be so, whether somebody agrees or not.
 func TestNobodyIsAskedAboutWhatIsNotThere(t *testing.T) {
 	d := newDaemon(t)
