@@ -16,6 +16,9 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	if before, _, _ := strings.Cut(string(out), "# The log of the daemon"); strings.Contains(before, "[WARN]") {
+		t.Errorf("what the daemon logs is among what the commands say:\n%s", before)
+	}
 	for _, want := range []string{"The two are equal.", "is busy: written by job", "was canceled by", "incomplete (job", "Stopped."} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("it does not show %q:\n%s", want, out)

@@ -87,7 +87,7 @@ func statusFields(s *session, st contract.Status) []field {
 		{"Started", stamp(&st.Started)}, {"Uptime", seconds(st.UptimeS)}, {"Drain", drainText(st.Drain)}, {"Jobs", counts(st.Jobs)}, {"Pools", counts(st.Pools)},
 	}
 	if len(st.Recovered) > 0 {
-		fields = append(fields, field{"Recovered jobs", strings.Trim(fmt.Sprint(st.Recovered), "[]")})
+		fields = append(fields, field{"Recovered jobs", recovered(st.Recovered)})
 	}
 	fields = append(fields, field{"Limits", limitsLine(st.Limits)}, field{"Confinement", fmt.Sprintf("%s; jobs need %s", st.Confinement.Host, st.Confinement.Minimum)})
 	for _, h := range st.Helpers {
@@ -216,4 +216,16 @@ func daemonVersion(v versions) string {
 		return ""
 	}
 	return fmt.Sprintf("%s (%s, %s)", v.Daemon.Version, v.Daemon.API, v.Daemon.Go)
+}
+
+// mostRecovered is how many jobs are named that a daemon found at its start.
+const mostRecovered = 8
+
+// recovered counts jobs, and names the first.
+func recovered(numbers []int64) string {
+	text := fmt.Sprintf("%d: %s", len(numbers), strings.Trim(fmt.Sprint(numbers[:min(len(numbers), mostRecovered)]), "[]"))
+	if len(numbers) > mostRecovered {
+		text += " …"
+	}
+	return text
 }

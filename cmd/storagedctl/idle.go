@@ -43,10 +43,18 @@ func working(c *cli.Context) error {
 			continue
 		}
 		if why := i.why(c); why != "" {
-			return cmdline.Usagef("--%s does nothing %s", i.flag, why).WithHint("storagedctl %s --help", verbOf(c))
+			return cmdline.Usagef("%s does nothing %s", i.typed(c), why).WithHint("storagedctl %s --help", verbOf(c))
 		}
 	}
 	return nil
+}
+
+// typed is the flag as it does nothing: of forms of results some do something.
+func (i idle) typed(c *cli.Context) string {
+	if i.flag == "output" {
+		return "-o " + c.String(i.flag)
+	}
+	return "--" + i.flag
 }
 
 func verbOf(c *cli.Context) string {

@@ -226,6 +226,7 @@ func (t *tool) words() map[string]cmdline.Word {
 		"VOL":          {Check: func(s string) error { _, err := parseVolume(s); return err }, Complete: completeVolumes},
 		"VOL@NAME":     {Check: func(s string) error { _, _, err := parseSnapshot(s); return err }, Complete: completeSnapshots},
 		"POOL/NAME":    {Check: func(s string) error { _, err := parseNewVolume(s); return err }, Complete: completeNewVolumes},
+		"POOL/":        {Check: checkPoolSlash, Complete: completeNewVolumes},
 		"JOB":          {Check: checkJob, Complete: completeJobs},
 		"WHEN":         {Check: func(s string) error { _, err := parseWhen(s, time.Now()); return err }},
 		"KEY=VALUE":    {Check: func(s string) error { _, _, err := parsePair(s); return err }},
@@ -243,6 +244,15 @@ func (t *tool) words() map[string]cmdline.Word {
 		"-COLUMN":      {Complete: completeColumns("-")},
 		"STATE":        {Check: checkState, Complete: func(context.Context, cmdline.Typed) []string { return states() }},
 	}
+}
+
+// checkPoolSlash refuses what is no pool with a slash behind it.
+func checkPoolSlash(s string) error {
+	pool, ok := strings.CutSuffix(s, "/")
+	if !ok {
+		return fmt.Errorf("%q is no POOL/", s)
+	}
+	return checkPool(pool)
 }
 
 func states() []string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -17,7 +18,11 @@ func (t *tool) poolCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pool", Usage: "storage pools",
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the pools", Flags: append(freshFlag(), templateFlag()), Action: t.reading(poolList)},
+			{
+				Name: "list", Usage: "list the pools, also those that are not active", Action: t.reading(poolList),
+				Flags: append(freshFlag(), templateFlag(), &cli.BoolFlag{Name: "inactive", Usage: "only those that are not active"},
+					&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Hidden: true}), // as for virsh, where it says more
+			},
 			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: append(freshFlag(), templateFlag()), Action: t.reading(poolShow)},
 			t.sourcesVerb(), t.defineVerb(), t.poolCreateVerb(), t.buildVerb(),
 			{Name: "start", Usage: "make a pool's volumes reachable", ArgsUsage: "POOL…", Flags: jobFlags(), Action: t.changing(onPools(new(operation.PoolStartRequest)))},
@@ -101,6 +106,9 @@ func poolList(ctx context.Context, s *session) error {
 	pools, err := s.client.Pools(ctx)
 	if err != nil {
 		return err
+	}
+	if s.cli.Bool("inactive") {
+		pools = slices.DeleteFunc(pools, func(p record.Pool) bool { return p.State != record.PoolInactive })
 	}
 	return printList(s, s.poolShape(), pools)
 }

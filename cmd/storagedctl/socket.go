@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/record"
 )
 
 // choice is how the user named the daemon.
@@ -53,6 +54,17 @@ func chooseSocket(c choice, uid int) (socket, error) {
 		return socket{path: own}, nil
 	}
 	return systemSocket(), nil
+}
+
+// unreached says to who has no daemon how to have one: root's is the system's, and
+// somebody who named a socket knows where it is.
+func unreached(c choice, uid int, err error) error {
+	own := c.user || uid != 0 && !c.system && c.socket == "" && c.env == ""
+	e, ok := errors.AsType[*record.Error](err)
+	if !ok || e.Code != record.Unreachable || !own || exists(userSocket()) {
+		return err
+	}
+	return e.WithHint("storaged & starts one of your own; storagedctl --socket PATH asks another")
 }
 
 func systemSocket() socket {

@@ -642,6 +642,39 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 	d.serve()
 }
 
+// Whoever knows virsh asks for all pools, or for those that are not active.
+func TestPoolsAreListedAsByVirsh(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) {
+		p := f.pools["isos"]
+		p.State = record.PoolInactive
+		f.pools["isos"] = p
+	})
+	for line, want := range map[string]string{
+		"pool list -o name": "images isos", "pool list --all -o name": "images isos", "pool list -a -o name": "images isos", "pool list --inactive -o name": "isos",
+		"pool-list --all --inactive -o name": "isos",
+	} {
+		if out, errs, code := d.run(line); code != 0 || strings.Join(strings.Fields(out), " ") != want {
+			t.Errorf("%s: exit %d, %q, want %q; %s", line, code, out, want, errs)
+		}
+	}
+}
+
+// In another pool a volume keeps its name if nobody gives another.
+func TestMoveToAPoolKeepsTheName(t *testing.T) {
+	d := newDaemon(t)
+	for line, want := range map[string]int{"vol move images/vm1.raw isos/ --dry-run": 0, "vol mv images/vm1.raw isos/": 0, "vol move images/vm1.raw isos": record.ExitUsage, "vol move images/vm1.raw /": record.ExitUsage} {
+		if _, errs, code := d.run(line); code != want {
+			t.Errorf("%s: exit %d, want %d: %s", line, code, want, errs)
+		}
+	}
+	d.locked(func(f *fake) {
+		if len(f.jobs) != 1 || f.jobs[0].Objects[len(f.jobs[0].Objects)-1].String() != "isos/vm1.raw" {
+			t.Errorf("%+v", f.jobs)
+		}
+	})
+}
+
 // A filter that no job passes may be misspelt.
 func TestAnEmptyListSaysWhatIsNotThere(t *testing.T) {
 	d := newDaemon(t)

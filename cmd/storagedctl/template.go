@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,10 @@ var formFunctions = template.FuncMap{
 			words[i] = fmt.Sprint(v)
 		}
 		return strings.Join(words, separator)
+	},
+	"json": func(v any) (string, error) {
+		b, err := json.Marshal(v)
+		return string(b), err
 	},
 	"size": sizeOf,
 	"ago": func(v any) string {

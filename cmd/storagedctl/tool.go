@@ -157,7 +157,7 @@ func (t *tool) action(readOnly bool, verb func(context.Context, *session) error)
 			return err
 		}
 		defer s.client.Close()
-		return verb(c.Context, s)
+		return unreached(choiceOf(c), os.Getuid(), verb(c.Context, s))
 	}
 }
 

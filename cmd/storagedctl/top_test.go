@@ -477,7 +477,7 @@ func TestTopNeedsATerminal(t *testing.T) {
 	d := newDaemon(t)
 	for line, says := range map[string]string{
 		"top":         "top needs a terminal, to show and to be typed at\nstoragedctl: hint: storagedctl list, or storagedctl job watch",
-		"top -o json": "--output does nothing with ", "top --sort colour": "top needs a terminal",
+		"top -o json": "-o json does nothing with ", "top --sort colour": "top needs a terminal",
 	} {
 		if out, errs, code := d.run(line); code != record.ExitUsage || !strings.Contains(errs, says) || out != "" {
 			t.Errorf("%s: exit %d, %q %s", line, code, out, errs)

@@ -101,7 +101,7 @@ func volumeFields(s *session, v record.Volume) []field {
 		{"Volume", volumeName(v)}, {"State", volumeState(v)}, {"Reason", v.Reason}, {"Problem", v.Problem}, {"Type", v.Type}, {"Format", v.Format}, {"Secret", v.Secret}, {"Permissions", permissions(v.Permissions)},
 		{"Capacity", bytes(v.Capacity)}, {"Allocation", bytes(v.Allocation)}, {"Path", v.Path}, {"Key", v.Key},
 		{"Options", pairs(v.Options)}, {"Backing", backing(v)}, {"Parent", parent(v)}, {"Children", strings.Join(v.Children, ", ")}, {"Snapshots", strings.Join(v.Snapshots, ", ")}, {"Internal snapshots", internal(v)}, {"Origin", made},
-		{"Generation", fmt.Sprint(v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
+		{"Generation", fmt.Sprintf("%d, one more with each change", v.Generation)}, {"Description", v.Description}, {"Checksum", recorded(v.Checksum)}, {"Read at", stamp(&v.Observed)},
 	}
 }
 

@@ -28,8 +28,7 @@ import (
 func (t *tool) downloadVerb() *cli.Command {
 	return &cli.Command{
 		Name: "download", Usage: "read a volume's content into a file or a stream", ArgsUsage: "VOL FILE|-",
-		Description: "The file gets its name when it is complete, and replaces another then; holes stay holes. - is\n" +
-			"standard output.\n\n" +
+		Description: "The file gets its name when it is complete, and replaces another then; holes stay holes. One that does\nnot come to its end leaves nothing: only an upload can be resumed. - is standard output.\n\n" +
 			"Examples:\n  storagedctl vol download images/vm1.raw vm1.img\n" +
 			"  storagedctl vol download images/vm1.qcow2 vm1.img --as raw\n" +
 			"  storagedctl vol download images/vm1.raw - --sparse | ssh host storagedctl vol upload images/vm1.raw - --sparse --yes",
