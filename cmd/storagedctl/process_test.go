@@ -631,7 +631,7 @@ func TestListsAreSorted(t *testing.T) {
 func TestAliasSaysItsProperName(t *testing.T) {
 	d := newDaemon(t)
 	for line, says := range map[string]string{
-		"vol-list images": "storagedctl: vol-list is vol list here", "ls": "storagedctl: ls is vol list here", "ls -q": "", "vol list": "",
+		"vol-list images": "storagedctl: vol-list is vol list here", "ls": "storagedctl: ls is vol list here", "ls -q": "", "vol ls": "", "vol list": "",
 	} {
 		shown := strings.Join(d.shownBy(100, line), "\n")
 		if strings.Count(shown, " here") != len(nonEmpty([]string{says})) || !strings.Contains(shown, says) || !strings.Contains(shown, "images/vm1.raw") {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"storaged/cmd/internal/cmdline"
 	"storaged/internal/operation"
 	"storaged/internal/procfs"
 	"storaged/internal/record"
@@ -673,6 +675,25 @@ func TestMoveToAPoolKeepsTheName(t *testing.T) {
 			t.Errorf("%+v", f.jobs)
 		}
 	})
+}
+
+// Who has no daemon is told how to have one, unless it is another's that they named.
+func TestWhoHasNoDaemonIsToldHowToHaveOne(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	gone := record.Errorf(record.Unreachable, "no daemon").WithHint("as ever")
+	for _, c := range []struct {
+		choice choice
+		uid    int
+		own    bool
+	}{{choice{}, 1000, true}, {choice{user: true}, 0, true}, {choice{}, 0, false}, {choice{system: true}, 1000, false}, {choice{socket: "/s"}, 1000, false}, {choice{env: "/s"}, 1000, false}} {
+		e, _ := errors.AsType[*record.Error](unreached(c.choice, c.uid, gone))
+		if hint := cmdline.Hint(e.Hint); strings.Contains(hint, "storaged & starts one of your own") != c.own {
+			t.Errorf("%+v: %q", c, hint)
+		}
+	}
+	if err := unreached(choice{}, 1000, record.Errorf(record.Busy, "busy")); record.CodeOf(err) != record.Busy {
+		t.Error(err)
+	}
 }
 
 // A filter that no job passes may be misspelt.

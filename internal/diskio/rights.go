@@ -2,14 +2,11 @@ package diskio
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"storaged/internal/record"
 )
 
 // rights say whose a file is and who may do what with it.
@@ -161,21 +158,11 @@ func (r Rights) Give(c Content) error {
 	return r.GiveFile(FileOf(c))
 }
 
-// notGiven says why a file was not given its owner and group. Only root gives files away,
-// and others only to a group of theirs (chown(2)).
-func notGiven(f *os.File, err error) error {
-	if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
-		return record.Errorf(record.Denied, "cannot give %q its owner and group: %v", f.Name(), err).
-			WithHint("a daemon that is not root's gives files to nobody else, and to groups that its user is in")
-	}
-	return fmt.Errorf("cannot give %q its owner and group: %w", f.Name(), err)
-}
-
 // GiveFile gives a file or directory its rights, durably when it is synced.
 func (r Rights) GiveFile(f *os.File) error {
 	if r.Owner != nil || r.Group != nil {
 		if err := retry(func() error { return unix.Fchown(int(f.Fd()), idOf(r.Owner), idOf(r.Group)) }); err != nil {
-			return notGiven(f, err)
+			return fmt.Errorf("cannot give %q its owner and group: %w", f.Name(), err)
 		}
 	}
 	if r.Label != "" {

@@ -122,9 +122,10 @@ func (inv *invocation) addPool(slots []slot) error {
 	return nil
 }
 
-// sayName says to people what an alias is called here.
+// sayName says to people what an alias is called here. Under one of our nouns the word of a
+// shell needs no lesson: "job ls" is clear.
 func (p Program) sayName(inv *invocation) {
-	if inv.alias == nil || inv.value("quiet") == "true" {
+	if inv.alias == nil || strings.Contains(inv.alias.typed, " ") || inv.value("quiet") == "true" {
 		return
 	}
 	if out := Output(p.App.ErrWriter); out.Terminal {
