@@ -216,6 +216,7 @@ func (h *host) evacuates(content []byte) {
 func (h *host) isNotBuiltOver() {
 	h.t.Helper()
 	disk := testenv.Disk(h.t, 1)
+	h.must(h.undefine("vg"))
 	h.lvm("pvcreate", disk)
 	_, st, err := h.client.DefinePool(h.ctx(), contract.Submit{}, onDisk(disk), true, true)
 	h.fails(h.end(st, err), record.NotFound, "is not there", "it was not made", disk, "carries LVM2_member")
