@@ -108,7 +108,7 @@ var layers = []layer{
 	{"cmd/internal/*", []string{"cmd/internal/*", "internal/quantity", "internal/record", "internal/term"}},
 	{"cmd/storaged", []string{"cmd/internal/*", "internal/daemon", "internal/notify/sender", "internal/quantity", "internal/record"}},
 	{"cmd/storage-helper", []string{"cmd/internal/*", "internal/helper", "internal/helper/task", "internal/ipc", "internal/operation", "internal/record"}},
-	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/virtxml", "internal/operation", "internal/procfs", "internal/rest/client", "internal/service/contract", "internal/quantity", "internal/record", "internal/term"}},
+	{"cmd/storagedctl", []string{"cmd/internal/*", "internal/virtxml", "internal/operation", "internal/procfs", "internal/rest/client", "internal/service/contract", "internal/quantity", "internal/record", "internal/sparse", "internal/term"}},
 
 	{"scripts/*", []string{"internal/operation", "internal/rest/client", "internal/service/contract", "internal/diskio", "internal/record", "internal/quantity", "internal/virtrpc/wire", "internal/virtrpc/xdr"}},
 }

@@ -496,10 +496,17 @@ func (a *attendance) cancel(ctx context.Context) {
 	}
 }
 
-// requestCancel waits for its answer as long as it takes on a busy host;
-// leaving ends it.
+// requestCancel waits for its answer as long as it takes on a busy host, and asks again
+// where a connection broke that the request was sent on; leaving ends it.
 func (a *attendance) requestCancel(ctx context.Context, id string) {
+	deadline := time.Now().Add(a.patience)
+	tick := time.NewTicker(knockInterval)
+	defer tick.Stop()
 	_, err := a.client.CancelJob(ctx, id, contract.JobCancel{})
+	for record.CodeOf(err) == record.Unreachable && time.Now().Before(deadline) && ctx.Err() == nil {
+		<-tick.C
+		_, err = a.client.CancelJob(ctx, id, contract.JobCancel{})
+	}
 	select {
 	case a.replies <- err:
 	case <-ctx.Done():

@@ -17,12 +17,17 @@ import (
 // ask calls the daemon for a completion; a daemon that is not there has
 // nothing to offer.
 func ask[T any](ctx context.Context, t cmdline.Typed, call func(*client.Client, context.Context) ([]T, error)) []T {
-	c := choice{socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), system: t.Flags["system"] != "", user: t.Flags["user"] != ""}
-	s, err := chooseSocket(c, os.Getuid())
+	c := choice{
+		socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), host: t.Flags["host"], envHost: os.Getenv("STORAGED_HOST"),
+		system: t.Flags["system"] != "", user: t.Flags["user"] != "",
+	}
+	if t.Command == "pool sources" {
+		c.host = "" // it is that of the sources
+	}
+	daemon, err := c.dial(ctx, true)
 	if err != nil {
 		return nil
 	}
-	daemon := client.Dial(s.pick(ctx, true))
 	defer daemon.Close()
 	all, err := call(daemon, ctx)
 	if err != nil {

@@ -41,6 +41,7 @@ func (t *tool) hostCommands() []*cli.Command {
 				"Example: storagedctl events -o jsonl --after 1795718181382129",
 			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}},
 		},
+		t.dialStdioCommand(),
 		t.limitsCommand(),
 		t.drainCommand(),
 		{Name: "capabilities", Usage: "show the types of pools and what they can do", Flags: []cli.Flag{templateFlag()}, Action: t.reading(capabilities)},
@@ -83,7 +84,7 @@ func status(ctx context.Context, s *session) error {
 
 func statusFields(s *session, st contract.Status) []field {
 	fields := []field{
-		{"State", st.State}, {"Socket", s.client.Socket()}, {"Version", st.Version}, {"PID", fmt.Sprint(st.PID)},
+		{"State", st.State}, {"Socket", s.client.Name()}, {"Version", st.Version}, {"PID", fmt.Sprint(st.PID)},
 		{"Started", stamp(&st.Started)}, {"Uptime", seconds(st.UptimeS)}, {"Drain", drainText(st.Drain)}, {"Jobs", counts(st.Jobs)}, {"Pools", counts(st.Pools)},
 	}
 	if len(st.Recovered) > 0 {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -10,8 +11,15 @@ import (
 )
 
 func main() {
+	if os.Args[0] == overSSH {
+		fmt.Fprintf(os.Stderr, "storagedctl: cannot run ssh: %v\n", becomeSSH(os.Args[1:]))
+		os.Exit(exitNoSSH)
+	}
 	os.Exit(standard().program().Main(os.Args))
 }
+
+// exitNoSSH is that of a shell for a command that is not there.
+const exitNoSSH = 127
 
 // exitQuit is the exit code of a command that SIGQUIT ended, as a shell gives it.
 const exitQuit = 128 + int(syscall.SIGQUIT)

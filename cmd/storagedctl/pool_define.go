@@ -81,14 +81,17 @@ func (s *session) definition() (contract.PoolDefine, error) {
 		return def, err
 	}
 	def.ExistOK = s.cli.Bool("exist-ok")
-	return def, absolute(&def.Target.Path)
+	return def, s.absolute(&def.Target.Path)
 }
 
 // absolute makes a path of the command line one that the daemon, which runs
 // elsewhere, can use. An empty one stays empty.
-func absolute(path *string) error {
-	if *path == "" {
+func (s *session) absolute(path *string) error {
+	switch {
+	case *path == "":
 		return nil
+	case s.client.Far() && !filepath.IsAbs(*path):
+		return cmdline.Usagef("%q is to be an absolute path: it is one of another host", *path)
 	}
 	abs, err := filepath.Abs(*path)
 	if err != nil {

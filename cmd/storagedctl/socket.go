@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -13,19 +14,38 @@ import (
 
 	"storaged/cmd/internal/cmdline"
 	"storaged/internal/record"
+	"storaged/internal/rest/client"
 )
 
 // choice is how the user named the daemon.
 type choice struct {
-	socket, env  string
-	system, user bool
+	socket, env   string
+	host, envHost string
+	system, user  bool
 }
 
 func choiceOf(c *cli.Context) choice {
+	all := c.Lineage() // from the verb up to the program, and nothing
 	return choice{
-		socket: c.String("socket"), env: os.Getenv("STORAGED_SOCKET"),
+		socket: c.String("socket"), env: os.Getenv("STORAGED_SOCKET"), host: all[len(all)-2].String("host"), envHost: os.Getenv("STORAGED_HOST"),
 		system: c.Bool("system"), user: c.Bool("user"),
 	}
+}
+
+// dial makes a client of the daemon that is chosen. With readOnly the read-only socket will
+// do.
+func (c choice) dial(ctx context.Context, readOnly bool) (*client.Client, error) {
+	if n := count(c.socket != "", c.system, c.user, c.host != ""); n > 1 {
+		return nil, cmdline.Usagef("--host, --socket, --system and --user exclude each other")
+	}
+	if name := cmp.Or(c.host, c.envHost); name != "" && (c.host != "" || !c.system && !c.user && c.socket == "") {
+		h, err := parseHost(name)
+		if err != nil {
+			return nil, err
+		}
+		return client.Over(h.String(), func(ctx context.Context) (net.Conn, error) { return h.dial(ctx, readOnly) }), nil
+	}
+	return client.Dial(chooseSocket(c, os.Getuid()).pick(ctx, readOnly)), nil
 }
 
 // socket is the one to use, and the read-only one beside it, "" without.
@@ -34,32 +54,29 @@ type socket struct{ path, readOnly string }
 // chooseSocket takes the first of these that is given: --socket, STORAGED_SOCKET,
 // --system or --user, and else root takes the system's daemon and others
 // their own if its socket exists.
-func chooseSocket(c choice, uid int) (socket, error) {
-	if n := count(c.socket != "", c.system, c.user); n > 1 {
-		return socket{}, cmdline.Usagef("--socket, --system and --user exclude each other")
-	}
+func chooseSocket(c choice, uid int) socket {
 	switch {
 	case c.socket != "":
-		return socket{path: c.socket}, nil
+		return socket{path: c.socket}
 	case c.system:
-		return systemSocket(), nil
+		return systemSocket()
 	case c.user:
-		return socket{path: userSocket()}, nil
+		return socket{path: userSocket()}
 	case c.env != "":
-		return socket{path: c.env}, nil
+		return socket{path: c.env}
 	case uid == 0:
-		return systemSocket(), nil
+		return systemSocket()
 	}
 	if own := userSocket(); exists(own) {
-		return socket{path: own}, nil
+		return socket{path: own}
 	}
-	return systemSocket(), nil
+	return systemSocket()
 }
 
 // unreached says to who has no daemon how to have one: root's is the system's, and
 // somebody who named a socket knows where it is.
 func unreached(c choice, uid int, err error) error {
-	own := c.user || uid != 0 && !c.system && c.socket == "" && c.env == ""
+	own := c.user || uid != 0 && !c.system && c.socket == "" && c.env == "" && c.host == "" && c.envHost == ""
 	e, ok := errors.AsType[*record.Error](err)
 	if !ok || e.Code != record.Unreachable || !own || exists(userSocket()) {
 		return err

@@ -120,6 +120,7 @@ func globalFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "bytes", Usage: "print sizes as exact numbers of bytes"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say errors only"},
 		&cli.StringFlag{Name: "socket", Usage: "the daemon's socket; else STORAGED_SOCKET: `PATH`"},
+		&cli.StringFlag{Name: "host", Usage: "the daemon of `[USER@]HOST`, or ssh://[USER@]HOST[:PORT], through ssh; else STORAGED_HOST"},
 		&cli.BoolFlag{Name: "system", Usage: "use the system's daemon"},
 		&cli.BoolFlag{Name: "user", Usage: "use the user's own daemon"},
 	}
@@ -173,11 +174,9 @@ func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
 	if c.Bool("quiet") {
 		s.notes = term.Output{W: io.Discard, Now: time.Now}
 	}
-	socket, err := chooseSocket(choiceOf(c), os.Getuid())
-	if err != nil {
+	if s.client, err = choiceOf(c).dial(c.Context, readOnly); err != nil {
 		return nil, err
 	}
-	s.client = client.Dial(socket.pick(c.Context, readOnly))
 	if c.Bool("fresh") {
 		s.client = s.client.Fresh()
 	}

@@ -69,7 +69,14 @@ func volumeDownload(ctx context.Context, s *session) error {
 	case toStream:
 		return s.downloadStream(ctx, r, req, path)
 	}
-	return s.downloadFile(ctx, r, req, path)
+	return s.downloadFile(ctx, download{r, req, path})
+}
+
+// download is what is asked for a file.
+type download struct {
+	volumeRef
+	operation.DownloadRequest
+	path string
 }
 
 // isStream reports whether a content cannot be put there by a name.
@@ -94,39 +101,60 @@ func isStream(path string) (bool, error) {
 
 // downloadFile downloads into a file beside the one that is wanted, and gives
 // it the name in the end.
-func (s *session) downloadFile(ctx context.Context, r volumeRef, req operation.DownloadRequest, path string) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // the link stays one
+func (s *session) downloadFile(ctx context.Context, d download) error {
+	if real, err := filepath.EvalSymlinks(d.path); err == nil {
+		d.path = real // the link stays one
 	}
-	if err := s.inNoPool(ctx, r, path); err != nil {
+	fill := s.lendFile
+	if s.client.Far() {
+		fill = s.fillFile
+	} else if err := s.inNoPool(ctx, d.volumeRef, d.path); err != nil {
 		return err
 	}
-	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+uuid.NewString()+".part")
+	temp := filepath.Join(filepath.Dir(d.path), "."+filepath.Base(d.path)+"."+uuid.NewString()+".part")
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return openError("make", err)
 	}
-	defer f.Close() // the helper has made it durable
-	req.Data.File = f
-	var id string
-	err = s.run(ctx, start{object: r.String(), ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
-		st, err := s.client.Start(ctx, sub, r.pool, r.name, &req)
-		if st.Job != nil {
-			id = st.Job.ID
-		}
-		return st, err
-	}})
+	defer f.Close() // it was made durable
+	job, err := fill(ctx, d, f)
 	if err == nil {
-		err = s.keepDownload(ctx, id, temp, path)
+		err = s.keepDownload(ctx, job, temp, d.path)
 	}
 	switch {
 	case err == nil:
 		return nil
-	case slices.Contains([]record.Code{record.TimedOut, record.Unreachable}, record.CodeOf(err)):
+	case !s.client.Far() && slices.Contains([]record.Code{record.TimedOut, record.Unreachable}, record.CodeOf(err)):
 		s.note("storagedctl: if the job goes on, the content will be in " + temp) // the helper has it open
 		return err
 	}
-	return errors.Join(underItsName(err, f, path), discard(temp))
+	return errors.Join(underItsName(err, f, d.path), discard(temp))
+}
+
+// lendFile has the helper write into the file.
+func (s *session) lendFile(ctx context.Context, d download, f *os.File) (job string, err error) {
+	d.Data.File = f
+	err = s.run(ctx, start{object: d.String(), ask: func(ctx context.Context, sub contract.Submit) (contract.Started, error) {
+		st, err := s.client.Start(ctx, sub, d.pool, d.name, &d.DownloadRequest)
+		if st.Job != nil {
+			job = st.Job.ID
+		}
+		return st, err
+	}})
+	return job, err
+}
+
+// fillFile writes into the file what a daemon of another host sends.
+func (s *session) fillFile(ctx context.Context, d download, f *os.File) (job string, err error) {
+	to := newHoleSink(f, d.path)
+	err = s.stream(ctx, d.volumeRef, client.StreamDownload{DownloadRequest: d.DownloadRequest, Sparse: true}, func(t *client.Transfer) error {
+		job = t.Job.ID
+		return t.To(to.unpack)
+	})
+	if to.err.Load() != nil {
+		err = to.err.Load() // and therefore the job has failed
+	}
+	return job, err
 }
 
 // underItsName tells an error about the open file f by the name that it was to
@@ -222,6 +250,11 @@ func (w *sink) Write(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
+	return n, w.failed(err)
+}
+
+// failed keeps why nothing more is written.
+func (w *sink) failed(err error) error {
 	code, why := record.FailedCode, err
 	if inner, ok := errors.AsType[*os.PathError](err); ok {
 		why = inner.Err
@@ -230,7 +263,7 @@ func (w *sink) Write(p []byte) (int, error) {
 		code = record.NoSpace
 	}
 	w.err.Store(record.Errorf(code, "cannot write the content to %s: %v", w.name, why).WithHint("what it has of the content is not all of it"))
-	return n, w.err.Load()
+	return w.err.Load()
 }
 
 // sink opens what a stream is written to.
@@ -260,24 +293,31 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req operation
 	silent := *s.tool
 	silent.out = io.Discard
 	s.tool = &silent
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	copied := make(chan error, 1)
-	err = s.run(ctx, start{object: r.String(), streams: true, ask: func(asking context.Context, sub contract.Submit) (contract.Started, error) {
-		// The bytes may come after the job has ended, and asking is over then.
-		defer context.AfterFunc(asking, cancel)()
-		t, err := s.client.Download(ctx, sub, client.StreamDownload{Pool: r.pool, Volume: r.name, DownloadRequest: req, Sparse: s.cli.Bool("sparse")})
-		if err != nil {
-			return contract.Started{}, err
-		}
-		go func() { copied <- t.CopyTo(out) }()
-		return contract.Started{Job: &t.Job}, nil
-	}})
-	switch {
-	case err == nil:
-		return <-copied
-	case out.err.Load() != nil:
+	err = s.stream(ctx, r, client.StreamDownload{DownloadRequest: req, Sparse: s.cli.Bool("sparse")}, func(t *client.Transfer) error { return t.CopyTo(out) })
+	if out.err.Load() != nil {
 		return out.err.Load() // and therefore the job has failed
 	}
 	return err
+}
+
+// stream has a content sent, and taken.
+func (s *session) stream(ctx context.Context, r volumeRef, down client.StreamDownload, take func(*client.Transfer) error) error {
+	down.Pool, down.Volume = r.pool, r.name
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	taken := make(chan error, 1)
+	err := s.run(ctx, start{object: r.String(), streams: true, ask: func(asking context.Context, sub contract.Submit) (contract.Started, error) {
+		// The bytes may come after the job has ended, and asking is over then.
+		defer context.AfterFunc(asking, cancel)()
+		t, err := s.client.Download(ctx, sub, down)
+		if err != nil {
+			return contract.Started{}, err
+		}
+		go func() { taken <- take(t) }()
+		return contract.Started{Job: &t.Job}, nil
+	}})
+	if err != nil {
+		return err
+	}
+	return <-taken
 }

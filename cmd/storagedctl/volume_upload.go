@@ -83,7 +83,8 @@ func (s *session) unpack(name string) string {
 
 // source is what is uploaded: an open file to be handed over, or a stream.
 type source struct {
-	file   *os.File // nil: it is a stream
+	file   *os.File // to be handed over; nil: it is a stream
+	of     *os.File // the file that it is, also where it is a stream
 	stream io.Reader
 	sparse bool
 	close  func()
@@ -108,7 +109,11 @@ func (s *session) source(given string, length *int64, bounded string) (source, e
 			src.close()
 			return src, cmdline.Usagef("%q is a directory", given)
 		case st.Mode().IsRegular() && !src.sparse:
-			src.file = f
+			src.of = f
+			if src.file = f; s.client.Far() {
+				src.file, src.sparse = nil, length == nil && s.unpack(given) == "" && !s.cli.Bool("resume")
+				src.stream, src.close = fileStream(f, src.sparse)
+			}
 		}
 	}
 	if src.file == nil && length == nil && endless(src.stream) {
@@ -117,7 +122,7 @@ func (s *session) source(given string, length *int64, bounded string) (source, e
 	}
 	if src.file == nil && s.cli.Bool("detach") {
 		src.close()
-		return src, cmdline.Usagef("a stream ends with this command: --detach is for files")
+		return src, cmdline.Usagef("a stream ends with this command: --detach is for files of the daemon's host")
 	}
 	return src, nil
 }
@@ -204,7 +209,11 @@ func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source
 			}
 			return s.client.Start(ctx, sub, r.pool, r.name, &req)
 		}
-		t, err := s.client.Upload(ctx, sub, client.StreamUpload{Pool: r.pool, Volume: r.name, UploadRequest: req, Body: src.stream, Sparse: src.sparse})
+		up := client.StreamUpload{Pool: r.pool, Volume: r.name, UploadRequest: req, Body: src.stream, Sparse: src.sparse}
+		if err := src.measure(&up.UploadRequest); err != nil {
+			return contract.Started{}, err
+		}
+		t, err := s.client.Upload(ctx, sub, up)
 		if err != nil {
 			return contract.Started{}, err
 		}
@@ -218,10 +227,10 @@ func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source
 // measure says with a request how much a file has, so that what cannot fit is
 // refused without a job.
 func (src source) measure(r *operation.UploadRequest) error {
-	if r.Data.File = src.file; src.file == nil || r.Length != nil || r.Unpack != "" {
+	if r.Data.File = src.file; src.of == nil || r.Length != nil || r.Unpack != "" {
 		return nil
 	}
-	st, err := src.file.Stat()
+	st, err := src.of.Stat()
 	if err != nil {
 		return openError("look at", err)
 	}

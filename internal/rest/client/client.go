@@ -44,19 +44,34 @@ const (
 // is asked for again with the same Submit.Key. Methods may be called
 // concurrently.
 type Client struct {
-	socket string
-	http   *http.Client
-	fresh  bool
+	name  string // of the daemon, for people
+	dial  func(context.Context) (net.Conn, error)
+	far   bool // nothing but bytes goes over its connections
+	http  *http.Client
+	fresh bool
 }
 
 // Dial makes a client for the daemon on a unix socket. It connects with the
 // first call.
 func Dial(socket string) *Client {
 	d := net.Dialer{Timeout: connectTimeout}
-	return &Client{socket: socket, http: &http.Client{
+	return over(socket, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", socket) })
+}
+
+// Over makes a client for the daemon of that name to which dial connects by whatever
+// carries bytes, so that no open files are handed over. A *record.Error of dial comes as
+// it is.
+func Over(name string, dial func(context.Context) (net.Conn, error)) *Client {
+	c := over(name, dial)
+	c.far = true
+	return c
+}
+
+func over(name string, dial func(context.Context) (net.Conn, error)) *Client {
+	return &Client{name: name, dial: dial, http: &http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				conn, err := d.DialContext(ctx, "unix", socket)
+				conn, err := dial(ctx)
 				if err != nil {
 					return nil, err
 				}
@@ -69,12 +84,29 @@ func Dial(socket string) *Client {
 	}}
 }
 
-// Socket is the path given to Dial.
-func (c *Client) Socket() string { return c.socket }
+// Name is that of the daemon, for people: its socket, or what Over was given.
+func (c *Client) Name() string { return c.name }
+
+// Far reports whether no open files can be handed to the daemon: their content is sent
+// instead.
+func (c *Client) Far() bool { return c.far }
+
+// Connect gives a connection for somebody who speaks to the daemon himself.
+func (c *Client) Connect(ctx context.Context) (net.Conn, error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	return conn, nil
+}
 
 // Fresh gives a client over the same connections that has pools read anew
 // before it is told of them and their volumes.
-func (c *Client) Fresh() *Client { return &Client{c.socket, c.http, true} }
+func (c *Client) Fresh() *Client {
+	fresh := *c
+	fresh.fresh = true
+	return &fresh
+}
 
 // Wrap puts a layer, for example one that checks the traffic, around the
 // client's transport. It is called before the first call.
@@ -203,7 +235,7 @@ func (c *Client) read(ctx context.Context, resp *http.Response, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return record.Errorf(record.Internal, "cannot read the answer of the daemon at %q: %v", c.socket, err)
+		return record.Errorf(record.Internal, "cannot read the answer of the daemon at %q: %v", c.name, err)
 	}
 	return nil
 }
@@ -240,7 +272,7 @@ func (c *Client) refusal(resp *http.Response) error {
 	if kind == wire.ProblemType && json.Unmarshal(b, &p) == nil && p.Code != "" {
 		return p.Error()
 	}
-	return record.Errorf(record.Internal, "who listens at %q answered %q and is not storaged", c.socket, resp.Status).
+	return record.Errorf(record.Internal, "who listens at %q answered %q and is not storaged", c.name, resp.Status).
 		WithHint("see which program has the socket open")
 }
 
@@ -249,25 +281,28 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if said, ok := errors.AsType[*record.Error](err); ok { // by what carries the connection
+		return said
+	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
 		return c.noConnection(op.Err)
 	}
-	return record.Errorf(record.Unreachable, "lost the daemon at %q before its answer: %v", c.socket, cause(err))
+	return record.Errorf(record.Unreachable, "lost the daemon at %q before its answer: %v", c.name, cause(err))
 }
 
 func (c *Client) noConnection(err error) error {
 	var e *record.Error
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		e = record.Errorf(record.Denied, "not permitted to use the socket %q", c.socket)
+		e = record.Errorf(record.Denied, "not permitted to use the socket %q", c.name)
 		return e.WithHint("its owner and the members of its group may")
 	case errors.Is(err, fs.ErrNotExist):
-		e = record.Errorf(record.Unreachable, "no daemon at %q: there is no such socket", c.socket)
+		e = record.Errorf(record.Unreachable, "no daemon at %q: there is no such socket", c.name)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		e = record.Errorf(record.Unreachable, "no daemon at %q: nobody listens", c.socket)
+		e = record.Errorf(record.Unreachable, "no daemon at %q: nobody listens", c.name)
 	default:
-		e = record.Errorf(record.Unreachable, "cannot reach the daemon at %q: %v", c.socket, cause(err))
+		e = record.Errorf(record.Unreachable, "cannot reach the daemon at %q: %v", c.name, cause(err))
 	}
 	return e.WithHint("is storaged running there? --socket names another one")
 }

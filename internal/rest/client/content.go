@@ -101,15 +101,14 @@ func setBytes(a *ask, key string, n *int64) {
 }
 
 // lend makes a request on a connection of its own, and hands over f when the
-// daemon is ready for it.
+// daemon is ready for it. The daemon is not Far.
 func (c *Client) lend(ctx context.Context, a *ask, s contract.Submit, f *os.File) (st contract.Started, err error) {
 	a.query.Set("fd", "1")
 	a.header.Set("Connection", "Upgrade")
 	a.header.Set("Upgrade", wire.DescriptorProtocol)
-	d := net.Dialer{Timeout: connectTimeout}
-	conn, err := d.DialContext(ctx, "unix", c.socket)
+	conn, err := c.Connect(ctx)
 	if err != nil {
-		return st, c.unreachable(ctx, err)
+		return st, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
@@ -175,20 +174,21 @@ func (c *Client) Upload(ctx context.Context, s contract.Submit, up StreamUpload)
 		return nil, err
 	}
 	up.setBody(req)
+	var unchanged *contract.Unchanged
 	go func() {
 		defer close(t.done)
-		t.Unchanged, t.err = c.put(ctx, req)
+		unchanged, t.err = c.put(ctx, req)
 	}()
 	select {
 	case job := <-number:
 		t.Job, err = c.Job(ctx, job)
 		return t, err
 	case <-t.done:
-		if t.err == nil && t.Unchanged != nil {
+		if t.Unchanged = unchanged; t.err == nil && unchanged != nil {
 			return t, nil
 		}
 		if t.err == nil {
-			t.err = record.Errorf(record.Internal, "the daemon at %q took an upload and named no job", c.socket)
+			t.err = record.Errorf(record.Internal, "the daemon at %q took an upload and named no job", c.name)
 		}
 		return nil, t.err
 	}
@@ -297,10 +297,17 @@ func (d *StreamDownload) answered(resp *http.Response) error {
 
 // CopyTo writes the content and ends the transfer.
 func (t *Transfer) CopyTo(w io.Writer) error {
+	return t.To(func(r io.Reader) error {
+		_, err := io.Copy(w, r)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return record.Errorf(record.Interrupted, "the content broke off; the job tells why")
+		}
+		return err
+	})
+}
+
+// To has the content read, and ends the transfer.
+func (t *Transfer) To(read func(io.Reader) error) error {
 	defer t.body.Close()
-	_, err := io.Copy(w, t.body)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return record.Errorf(record.Interrupted, "the content broke off; the job tells why")
-	}
-	return err
+	return read(t.body)
 }

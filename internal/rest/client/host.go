@@ -123,7 +123,7 @@ func (s *EventStream) Next() (record.Event, error) {
 		}
 		var e record.Event
 		if err := json.Unmarshal([]byte(data.String()), &e); err != nil {
-			return e, record.Errorf(record.Internal, "cannot read an event of the daemon at %q: %v", s.client.socket, err)
+			return e, record.Errorf(record.Internal, "cannot read an event of the daemon at %q: %v", s.client.name, err)
 		}
 		return e, nil
 	}
