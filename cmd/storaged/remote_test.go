@@ -40,6 +40,8 @@ Host empty
   SetEnv PATH=/nowhere
 Host nobody
   ProxyCommand false
+Host silent
+  ProxyCommand sh -c 'echo $$ >%[1]s/silence.new; mv %[1]s/silence.new %[1]s/silence; cat >/dev/null'
 `
 	// A server has a session of its own. It gets the pid of the script.
 	linkScript = "#!/bin/sh\n: >%[1]s/links/$$\nexec setsid %[2]s -i -f %[1]s/sshd_config 2>>%[1]s/log\n"
@@ -130,6 +132,9 @@ func TestDaemonOfAnotherHost(t *testing.T) {
 	f.file(to, content[mib:6*mib])
 	f.does(0, "succeeded", "vol", "upload", "pool/v", src.Name(), "--yes", "--length", "1M", "--offset", "7M")
 	f.holds("v", 7*mib, content[:mib], record.VolumeReady)
+	f.does(0, "succeeded", "vol", "create", "pool/sized", "8M", "--from", src.Name())
+	f.holds("sized", 0, content, record.VolumeReady)
+	f.hasHoles(f.path("sized"))
 	f.does(record.ExitUsage, "nothing grows by an upload", "vol", "upload", "pool/v", src.Name(), "--yes", "--offset", "1M")
 	f.does(record.ExitUsage, "--detach", "vol", "upload", "pool/v", src.Name(), "--yes", "--detach")
 	f.does(record.ExitUsage, "absolute", "pool", "define", "q", "--target", "images")
@@ -149,6 +154,7 @@ func TestHostThatCannotBeReached(t *testing.T) {
 	t.Parallel()
 	f := newHost(t).far()
 	for address, says := range map[string]string{
+		"ssh://there/":       "no daemon at \"/run/storaged/",
 		"nobody":             `cannot reach the daemon of host "nobody"`,
 		"ssh://there/no/one": `on host "there": no daemon at "/no/one": there is no such socket`,
 		"ssh://there/a'b c":  `on host "there": no daemon at "/a'b c"`,
@@ -174,6 +180,22 @@ func TestCtrlCCancelsAJobOfAnotherHost(t *testing.T) {
 		t.Errorf("exit %d: %s", code, p.log.String())
 	}
 	f.jobIs(f.end(of(j), nil), record.Job{State: record.Canceled})
+}
+
+// Whoever gives up while a host does not answer is free at once, and ssh is gone too.
+func TestHostThatDoesNotAnswerIsGivenUp(t *testing.T) {
+	t.Parallel()
+	f := newHost(t).far()
+	f.address = "silent"
+	p := f.start(nil, "job", "wait", "1")
+	pidFile := filepath.Join(f.dir, "silence")
+	f.await("a link that says nothing", func() bool { _, err := os.Stat(pidFile); return err == nil })
+	f.must(syscall.Kill(-p.Process.Pid, syscall.SIGINT))
+	if code := p.code(); code == 0 {
+		t.Errorf("exit %d: %s", code, p.log.String())
+	}
+	pid := must(strconv.Atoi(strings.TrimSpace(string(must(os.ReadFile(pidFile))(t)))))(t)
+	f.await("the end of the link", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // A link that is cut is made anew by who waits, and an upload goes on where it broke off.

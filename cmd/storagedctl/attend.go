@@ -116,14 +116,14 @@ func (a *attendance) wait(ctx context.Context, submit func(context.Context)) ([]
 		cancel()
 		a.tasks.Wait()
 	}()
-	signals, stop := a.tool.signals()
-	defer stop()
-	a.signals = signals
-	feed, err := openFeed(ctx, a.session, 0)
+	feed, err := openFeed(ctx, a.session, 0) // to begin is not waited for: a signal ends that as it ends any program
 	if err != nil {
 		return nil, err
 	}
 	a.feed = feed
+	signals, stop := a.tool.signals()
+	defer stop()
+	a.signals = signals
 	if submit == nil {
 		if err := a.refresh(ctx); err != nil {
 			return nil, err
@@ -193,7 +193,7 @@ func (a *attendance) submit(ctx context.Context, starts []start) {
 // gives the same job for the same key.
 func (a *attendance) insist(ctx context.Context, st start, sub contract.Submit) (contract.Started, error) {
 	deadline := time.Now().Add(a.patience)
-	tick := time.NewTicker(knockInterval)
+	tick := time.NewTicker(a.knockInterval())
 	defer tick.Stop()
 	for lost := false; ; lost = true {
 		started, err := st.ask(ctx, sub)
@@ -500,12 +500,16 @@ func (a *attendance) cancel(ctx context.Context) {
 // where a connection broke that the request was sent on; leaving ends it.
 func (a *attendance) requestCancel(ctx context.Context, id string) {
 	deadline := time.Now().Add(a.patience)
-	tick := time.NewTicker(knockInterval)
+	tick := time.NewTicker(a.knockInterval())
 	defer tick.Stop()
 	_, err := a.client.CancelJob(ctx, id, contract.JobCancel{})
-	for record.CodeOf(err) == record.Unreachable && time.Now().Before(deadline) && ctx.Err() == nil {
-		<-tick.C
-		_, err = a.client.CancelJob(ctx, id, contract.JobCancel{})
+	for record.CodeOf(err) == record.Unreachable && time.Now().Before(deadline) {
+		select {
+		case <-tick.C:
+			_, err = a.client.CancelJob(ctx, id, contract.JobCancel{})
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
 	select {
 	case a.replies <- err:

@@ -19,7 +19,7 @@ import (
 func ask[T any](ctx context.Context, t cmdline.Typed, call func(*client.Client, context.Context) ([]T, error)) []T {
 	c := choice{
 		socket: t.Flags["socket"], env: os.Getenv("STORAGED_SOCKET"), host: t.Flags["host"], envHost: os.Getenv("STORAGED_HOST"),
-		system: t.Flags["system"] != "", user: t.Flags["user"] != "",
+		system: t.Flags["system"] != "", user: t.Flags["user"] != "", unattended: true,
 	}
 	if t.Command == "pool sources" {
 		c.host = "" // it is that of the sources

@@ -21,8 +21,6 @@ func followEvents(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	signals, stop := s.tool.signals()
-	defer stop()
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -31,6 +29,8 @@ func followEvents(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	signals, stop := s.tool.signals()
+	defer stop()
 	f.resume = true
 	reader.Go(func() { f.run(ctx) })
 	return s.printEvents(f, signals)

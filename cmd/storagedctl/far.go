@@ -16,11 +16,15 @@ import (
 // A daemon of another host cannot be handed an open file: the content of one is sent, with
 // its holes as holes (package sparse).
 
-// fileStream gives what a file has as a stream, and an error at its end if somebody wrote to
-// it meanwhile. close ends the reading.
-func fileStream(f *os.File, pack bool) (stream io.Reader, close func()) {
+// fileStream gives what a file has as a stream, no more than most if that is not nil, and an
+// error at its end if somebody wrote to it meanwhile. close ends the reading.
+func fileStream(f *os.File, most *int64, pack bool) (stream io.Reader, close func()) {
 	if !pack {
-		return &steady{f: f, was: stampOf(f)}, func() { f.Close() }
+		s := &steady{f, f, stampOf(f)}
+		if most != nil {
+			s.Reader = io.LimitReader(f, *most)
+		}
+		return s, func() { f.Close() }
 	}
 	out, in := io.Pipe()
 	done := make(chan struct{})
@@ -58,14 +62,15 @@ func (s fileStamp) steadyOr(f *os.File, err error) error {
 	return err
 }
 
-// steady reads a file that must not change meanwhile.
+// steady reads a file, or the beginning of one, that must not change meanwhile.
 type steady struct {
+	io.Reader
 	f   *os.File
 	was fileStamp
 }
 
 func (s *steady) Read(b []byte) (int, error) {
-	n, err := s.f.Read(b)
+	n, err := s.Reader.Read(b)
 	if errors.Is(err, io.EOF) {
 		if changed := s.was.steadyOr(s.f, nil); changed != nil {
 			return n, changed

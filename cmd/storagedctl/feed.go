@@ -8,9 +8,19 @@ import (
 	"storaged/internal/rest/client"
 )
 
-// knockInterval is the time between two tries to reach a daemon that went
-// away.
-const knockInterval = 200 * time.Millisecond
+// The time between two tries to reach a daemon that went away. On another host each is a
+// login, of which a guard there may take many for an attack.
+const (
+	knockInterval = 200 * time.Millisecond
+	loginInterval = 5 * time.Second
+)
+
+func (s *session) knockInterval() time.Duration {
+	if s.client.Far() {
+		return loginInterval
+	}
+	return knockInterval
+}
 
 // news is what a feed has to tell: an event, jobs read anew, that the daemon
 // is lost or back, or that it is given up.
@@ -28,7 +38,8 @@ type feed struct {
 	stream *client.EventStream
 	// reread reads anew what is followed, after a gap; nil: there is nothing to read.
 	reread   func(context.Context) ([]record.Job, error)
-	resume   bool  // after a gap go on behind the last event, not from then on
+	resume   bool // after a gap go on behind the last event, not from then on
+	knock    time.Duration
 	last     int64 // number of the last event
 	patience time.Duration
 	out      chan news // closed by run
@@ -42,7 +53,7 @@ func openFeed(ctx context.Context, s *session, after int64) (*feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &feed{client: s.client, stream: stream, last: after, patience: s.patience, out: make(chan news)}, nil
+	return &feed{client: s.client, stream: stream, last: after, knock: s.knockInterval(), patience: s.patience, out: make(chan news)}, nil
 }
 
 // run tells the news until ctx is over or the daemon is given up.
@@ -88,7 +99,7 @@ func (f *feed) relay(ctx context.Context) bool {
 func (f *feed) reconnect(ctx context.Context) error {
 	deadline := time.NewTimer(f.patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(knockInterval)
+	tick := time.NewTicker(f.knock)
 	defer tick.Stop()
 	for said := false; ; {
 		jobs, err := f.again(ctx)

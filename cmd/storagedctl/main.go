@@ -11,8 +11,8 @@ import (
 )
 
 func main() {
-	if os.Args[0] == overSSH {
-		fmt.Fprintf(os.Stderr, "storagedctl: cannot run ssh: %v\n", becomeSSH(os.Args[1:]))
+	if os.Args[0] == overSSH && len(os.Args) > 1 {
+		fmt.Fprintf(os.Stderr, "storagedctl: cannot run ssh: %v\n", becomeSSH(os.Args[1], os.Args[2:]))
 		os.Exit(exitNoSSH)
 	}
 	os.Exit(standard().program().Main(os.Args))

@@ -14,7 +14,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -30,7 +33,10 @@ import (
 // accounts of that host. There "storagedctl dial-stdio" carries the bytes to the socket.
 
 // host is one whose daemon is reached so.
-type host struct{ user, name, port, socket string }
+type host struct {
+	user, name, port, socket string
+	unattended               bool // nobody is there to be asked for anything, and none to wait
+}
 
 // hostForms are what parts of a host may be, lest one is an option of ssh.
 var hostForms = map[string]*regexp.Regexp{
@@ -49,14 +55,14 @@ func parseHost(text string) (*host, error) {
 	if err != nil {
 		return nil, cmdline.Usagef("--host %q is no address: %v", text, cause(err))
 	}
-	h := &host{user: u.User.Username(), name: u.Hostname(), port: u.Port(), socket: u.Path}
+	h := &host{user: u.User.Username(), name: u.Hostname(), port: u.Port(), socket: strings.TrimSuffix(u.Path, "/")}
 	_, password := u.User.Password()
 	switch {
 	case u.Scheme != "ssh":
 		return nil, cmdline.Usagef("--host %q: only ssh:// is known", text)
 	case password:
 		return nil, cmdline.Usagef("--host has a password, which others could read: ssh asks for it")
-	case u.RawQuery != "" || u.Fragment != "" || !hostForms["host"].MatchString(h.name) || !hostForms["user"].MatchString(h.user):
+	case strings.ContainsRune(h.socket, 0) || u.RawQuery != "" || u.Fragment != "" || !hostForms["host"].MatchString(h.name) || !hostForms["user"].MatchString(h.user):
 		return nil, cmdline.Usagef("--host %q is not [ssh://][USER@]HOST[:PORT]", text)
 	}
 	return h, nil
@@ -70,8 +76,11 @@ func cause(err error) error {
 	return err
 }
 
-func (h *host) String() string {
-	u := url.URL{Scheme: "ssh", Host: h.name, Path: h.socket}
+func (h *host) String() string { return h.account() + h.socket }
+
+// account is where ssh logs in to, in a form that it takes.
+func (h *host) account() string {
+	u := url.URL{Scheme: "ssh", Host: h.name}
 	if strings.Contains(h.name, ":") {
 		u.Host = "[" + h.name + "]"
 	}
@@ -91,6 +100,11 @@ const (
 	// greetTimeout is how long the way to a daemon may take: somebody may be asked for the
 	// passphrase of a key meanwhile.
 	greetTimeout = 2 * time.Minute
+	// byeTimeout is how long ssh may take to end by itself: it gives back a terminal that it
+	// asks at, and other connections that it carries.
+	byeTimeout = time.Second
+	// readTimeout is how long what has been said on stderr may take to be read.
+	readTimeout = 100 * time.Millisecond
 	// wordsTimeout is how long ssh may take to end that has closed the connection.
 	wordsTimeout = 5 * time.Second
 	// maxGreeting bounds what a shell may say before dial-stdio does, bytes.
@@ -112,6 +126,12 @@ func (h *host) argv(readOnly bool) []string {
 		far += " --read-only"
 	}
 	argv := []string{"-T", "-x", "-a", "-e", "none", "-o", fmt.Sprint("ServerAliveInterval=", aliveSeconds)}
+	for _, o := range []string{"ClearAllForwardings=yes", "RemoteCommand=none", "PermitLocalCommand=no"} { // they are for people who log in
+		argv = append(argv, "-o", o)
+	}
+	if h.unattended {
+		argv = append(argv, "-o", "BatchMode=yes", "-o", "ConnectTimeout=1")
+	}
 	if h.port != "" {
 		argv = append(argv, "-p", h.port)
 	}
@@ -123,26 +143,33 @@ func (h *host) argv(readOnly bool) []string {
 
 // dial connects to the daemon of the host. What ssh or the other side say against it is a
 // *record.Error.
-func (h *host) dial(ctx context.Context, readOnly bool) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+func (h *host) dial(asked context.Context, readOnly bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(asked, greetTimeout)
 	defer cancel()
 	c, err := h.start(readOnly)
 	if err != nil {
-		return nil, record.Errorf(record.Unreachable, "cannot run ssh for host %q: %v", h.name, err).WithHint("ssh(1) is in package openssh-client (Debian) or openssh-clients (Fedora)")
+		return nil, err
 	}
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	if err = c.greeted(); err == nil {
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	if err = c.greeted(); stop() && err == nil {
 		return c, nil
 	}
+	if err == nil {
+		err = ctx.Err()
+	}
 	said := c.lastWords()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if asked.Err() != nil {
+		return nil, asked.Err()
 	}
 	return nil, h.refusal(said, err)
 }
 
 // start starts ssh with its standard streams on a socket of ours.
 func (h *host) start(readOnly bool) (*sshConn, error) {
+	path, err := exec.LookPath("ssh")
+	if err != nil {
+		return nil, record.Errorf(record.Unreachable, "cannot reach host %q: there is no ssh here", h.name).WithHint("it is in package openssh-client (Debian) or openssh-clients (Fedora)")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -152,23 +179,42 @@ func (h *host) start(readOnly bool) (*sshConn, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	errs, err := memory("ssh")
+	errs, said, err := os.Pipe()
 	if err != nil {
 		ours.Close()
 		return nil, err
 	}
-	cmd := &exec.Cmd{Path: self, Args: append([]string{overSSH}, h.argv(readOnly)...), Stdin: theirs, Stdout: theirs, Stderr: errs}
-	if err := cmd.Start(); err != nil {
+	defer said.Close()
+	c := &sshConn{Conn: ours, ended: make(chan struct{}), errs: errs, heard: make(chan struct{})}
+	cmd := &exec.Cmd{
+		Path: self, Args: append([]string{overSSH, path}, h.argv(readOnly)...), Stdin: theirs, Stdout: theirs, Stderr: said,
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}, // it asks nobody for a key when we are gone
+	}
+	if err := c.run(cmd); err != nil {
 		ours.Close()
 		errs.Close()
 		return nil, err
 	}
-	c := &sshConn{Conn: ours, ssh: cmd.Process, errs: errs, ended: make(chan struct{})}
-	go func() {
-		defer close(c.ended)
-		_ = cmd.Wait() // how it ends does not matter
-	}()
+	go c.hear()
 	return c, nil
+}
+
+// run starts ssh. The signal of Pdeathsig comes when the thread is gone that has started it
+// (golang/go#27505), so that this one stays until ssh has ended.
+func (c *sshConn) run(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		c.ssh = cmd.Process
+		started <- err
+		if err == nil {
+			defer close(c.ended)
+			_ = cmd.Wait() // how it ends does not matter
+		}
+	}()
+	return <-started
 }
 
 // refusal is why there is no connection, by what was said on the other side's stderr.
@@ -182,10 +228,13 @@ func (h *host) refusal(said string, err error) error {
 		return e
 	}
 	e := record.Errorf(record.Unreachable, "cannot reach the daemon of host %q: %s", h.name, cmp.Or(term.Escape(last), err.Error()))
+	if strings.Contains(last, "Permission denied (") {
+		e.Code = record.Denied // to ask again changes nothing
+	}
 	if strings.Contains(last, "not found") {
 		return e.WithHint("the command line of storaged is to be there too, in the PATH that ssh gives to commands")
 	}
-	return e.WithHint("try: ssh %s storagedctl status", strings.TrimPrefix(h.String(), "ssh://"))
+	return e.WithHint("try: ssh %s storagedctl status", h.account())
 }
 
 // sshConn is a connection that ssh carries.
@@ -193,7 +242,25 @@ type sshConn struct {
 	net.Conn
 	ssh   *os.Process
 	ended chan struct{} // closed when ssh has ended
-	errs  *os.File      // what was said on stderr; no pipe, lest a master connection of ssh keeps us waiting for its end
+	errs  *os.File      // its stderr
+	heard chan struct{} // closed when nothing more is read of that
+	words []byte        // the end of what was said there; valid then
+}
+
+// hear reads what is said on stderr, and keeps the end of it. A master connection of ssh
+// may have it open for longer than we live.
+func (c *sshConn) hear() {
+	defer close(c.heard)
+	const most = 4096 // bytes
+	b := make([]byte, most)
+	for {
+		n, err := c.errs.Read(b)
+		c.words = append(c.words, b[:n]...)
+		c.words = slices.Clone(c.words[max(0, len(c.words)-most):])
+		if err != nil {
+			return
+		}
+	}
 }
 
 // greeted waits for the greeting.
@@ -218,24 +285,30 @@ func (c *sshConn) greeted() error {
 // Close ends ssh too.
 func (c *sshConn) Close() error {
 	err := c.Conn.Close()
-	_ = c.ssh.Kill() // it may have ended
-	<-c.ended
+	_ = c.ssh.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-c.ended:
+	case <-time.After(byeTimeout):
+		_ = c.ssh.Kill()
+		<-c.ended
+	}
 	c.errs.Close()
+	<-c.heard
 	return err
 }
 
 // lastWords closes a connection that has come to nothing, and gives the end of what was
 // said on stderr.
 func (c *sshConn) lastWords() string {
-	const most = 4096 // bytes
 	c.Conn.Close()
 	select {
 	case <-c.ended: // when it has said all
 	case <-time.After(wordsTimeout):
 	}
-	b, _ := io.ReadAll(io.NewSectionReader(c.errs, 0, 1<<20)) // memory of ours
+	_ = c.errs.SetReadDeadline(time.Now().Add(readTimeout)) // pipes take one
+	<-c.heard
 	c.Close()
-	return string(b[max(0, len(b)-most):])
+	return string(c.words)
 }
 
 // socketPair gives a connection, and the other end of it for a child.
@@ -253,26 +326,13 @@ func socketPair() (ours net.Conn, theirs *os.File, err error) {
 	return ours, theirs, err
 }
 
-// memory gives a file that is nowhere.
-func memory(name string) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
 // overSSH is what this program is started as to become ssh, deaf to the keys that are meant
 // for us: the first Ctrl-C cancels a job, for which the connection is needed. ssh still asks
 // at the terminal for what it needs to know.
 const overSSH = "storagedctl-over-ssh"
 
-func becomeSSH(args []string) error {
+func becomeSSH(path string, args []string) error {
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT)
-	path, err := exec.LookPath("ssh")
-	if err != nil {
-		return err
-	}
 	return unix.Exec(path, append([]string{"ssh"}, args...), os.Environ())
 }
 

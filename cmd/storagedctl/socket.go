@@ -22,6 +22,7 @@ type choice struct {
 	socket, env   string
 	host, envHost string
 	system, user  bool
+	unattended    bool // nobody is to be asked for anything
 }
 
 func choiceOf(c *cli.Context) choice {
@@ -43,6 +44,7 @@ func (c choice) dial(ctx context.Context, readOnly bool) (*client.Client, error)
 		if err != nil {
 			return nil, err
 		}
+		h.unattended = c.unattended
 		return client.Over(h.String(), func(ctx context.Context) (net.Conn, error) { return h.dial(ctx, readOnly) }), nil
 	}
 	return client.Dial(chooseSocket(c, os.Getuid()).pick(ctx, readOnly)), nil
@@ -78,8 +80,8 @@ func chooseSocket(c choice, uid int) socket {
 func unreached(c choice, uid int, err error) error {
 	own := c.user || uid != 0 && !c.system && c.socket == "" && c.env == "" && c.host == "" && c.envHost == ""
 	e, ok := errors.AsType[*record.Error](err)
-	if !ok || e.Code != record.Unreachable || !own || exists(userSocket()) {
-		return err
+	if !ok || !own || cmdline.Hint(e.Hint) != client.NoDaemonHint || exists(userSocket()) {
+		return err // what else there is to do is said already
 	}
 	return e.WithHint("storaged & starts one of your own; storagedctl --socket PATH asks another")
 }

@@ -22,6 +22,7 @@ import (
 	"storaged/internal/operation"
 	"storaged/internal/procfs"
 	"storaged/internal/record"
+	"storaged/internal/rest/client"
 	"storaged/internal/service/contract"
 	"storaged/internal/testenv"
 )
@@ -685,7 +686,7 @@ func TestMoveToAPoolKeepsTheName(t *testing.T) {
 // Who has no daemon is told how to have one, unless it is another's that they named.
 func TestWhoHasNoDaemonIsToldHowToHaveOne(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
-	gone := record.Errorf(record.Unreachable, "no daemon").WithHint("as ever")
+	gone := record.Errorf(record.Unreachable, "no daemon").WithHint(client.NoDaemonHint)
 	for _, c := range []struct {
 		choice choice
 		uid    int
@@ -696,8 +697,10 @@ func TestWhoHasNoDaemonIsToldHowToHaveOne(t *testing.T) {
 			t.Errorf("%+v: %q", c, hint)
 		}
 	}
-	if err := unreached(choice{}, 1000, record.Errorf(record.Busy, "busy")); record.CodeOf(err) != record.Busy {
-		t.Error(err)
+	for _, said := range []*record.Error{record.Errorf(record.Busy, "busy"), record.Errorf(record.Unreachable, "lost it").WithHint("storagedctl job wait 412")} {
+		if err := unreached(choice{}, 1000, said); !reflect.DeepEqual(err, said) {
+			t.Errorf("%v has become %v", said, err)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -147,9 +148,15 @@ func (s *session) lendFile(ctx context.Context, d download, f *os.File) (job str
 // fillFile writes into the file what a daemon of another host sends.
 func (s *session) fillFile(ctx context.Context, d download, f *os.File) (job string, err error) {
 	to := newHoleSink(f, d.path)
-	err = s.stream(ctx, d.volumeRef, client.StreamDownload{DownloadRequest: d.DownloadRequest, Sparse: true}, func(t *client.Transfer) error {
+	var filling sync.WaitGroup // f is the caller's again when that is over
+	defer filling.Wait()
+	err = s.stream(ctx, d.volumeRef, client.StreamDownload{DownloadRequest: d.DownloadRequest, Sparse: true}, func(t *client.Transfer) func() error {
 		job = t.Job.ID
-		return t.To(to.unpack)
+		filling.Add(1)
+		return func() error {
+			defer filling.Done()
+			return t.To(to.unpack)
+		}
 	})
 	if to.err.Load() != nil {
 		err = to.err.Load() // and therefore the job has failed
@@ -293,15 +300,18 @@ func (s *session) downloadStream(ctx context.Context, r volumeRef, req operation
 	silent := *s.tool
 	silent.out = io.Discard
 	s.tool = &silent
-	err = s.stream(ctx, r, client.StreamDownload{DownloadRequest: req, Sparse: s.cli.Bool("sparse")}, func(t *client.Transfer) error { return t.CopyTo(out) })
+	err = s.stream(ctx, r, client.StreamDownload{DownloadRequest: req, Sparse: s.cli.Bool("sparse")}, func(t *client.Transfer) func() error {
+		return func() error { return t.CopyTo(out) }
+	})
 	if out.err.Load() != nil {
 		return out.err.Load() // and therefore the job has failed
 	}
 	return err
 }
 
-// stream has a content sent, and taken.
-func (s *session) stream(ctx context.Context, r volumeRef, down client.StreamDownload, take func(*client.Transfer) error) error {
+// stream has a content sent, and taken by what begin gives. When it has failed, that ends
+// soon.
+func (s *session) stream(ctx context.Context, r volumeRef, down client.StreamDownload, begin func(*client.Transfer) (take func() error)) error {
 	down.Pool, down.Volume = r.pool, r.name
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -313,7 +323,8 @@ func (s *session) stream(ctx context.Context, r volumeRef, down client.StreamDow
 		if err != nil {
 			return contract.Started{}, err
 		}
-		go func() { taken <- take(t) }()
+		take := begin(t)
+		go func() { taken <- take() }()
 		return contract.Started{Job: &t.Job}, nil
 	}})
 	if err != nil {

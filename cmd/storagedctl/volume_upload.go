@@ -27,7 +27,7 @@ func (t *tool) uploadVerb() *cli.Command {
 		Name: "upload", Usage: "write a file or a stream into a volume", ArgsUsage: "VOL FILE|-",
 		Description: "A raw volume keeps its size; what the content does not cover stays as it was. Holes of a file cost no time.\n" +
 			"A FILE that qemu has open for writing is refused, also as a loop device. If its size or times change meanwhile, the\n" +
-			"upload fails. What changes behind a pipe cannot be noticed.\n" +
+			"upload fails. What changes behind a pipe cannot be noticed. With --host only changes are noticed.\n" +
 			"A volume that is an image becomes the image that is uploaded. With --as raw it keeps its format, and gets the\n" +
 			"content that a guest is to see.\n" +
 			"- is standard input, which ends with this command. --resume goes on where the last upload broke off;\n" +
@@ -111,8 +111,9 @@ func (s *session) source(given string, length *int64, bounded string) (source, e
 		case st.Mode().IsRegular() && !src.sparse:
 			src.of = f
 			if src.file = f; s.client.Far() {
-				src.file, src.sparse = nil, length == nil && s.unpack(given) == "" && !s.cli.Bool("resume")
-				src.stream, src.close = fileStream(f, src.sparse)
+				most := cmdline.Size(s.cli, "length")
+				src.file, src.sparse = nil, most == nil && s.unpack(given) == "" && !s.cli.Bool("resume")
+				src.stream, src.close = fileStream(f, most, src.sparse)
 			}
 		}
 	}
@@ -198,7 +199,7 @@ func volumeUpload(ctx context.Context, s *session) error {
 // the daemon asks for when it has answered with its job, so that until then the
 // request can be made again.
 func (s *session) uploading(r volumeRef, req operation.UploadRequest, src source) func(context.Context, contract.Submit) (contract.Started, error) {
-	if req.Length != nil && !src.sparse { // no more is asked of who writes the stream
+	if req.Length != nil && src.of == nil && !src.sparse { // no more is asked of who writes the stream
 		src.stream = io.LimitReader(src.stream, *req.Length)
 	}
 	return func(ctx context.Context, sub contract.Submit) (contract.Started, error) {

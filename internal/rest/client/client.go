@@ -291,6 +291,9 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	return record.Errorf(record.Unreachable, "lost the daemon at %q before its answer: %v", c.name, cause(err))
 }
 
+// NoDaemonHint is the hint of an error that there is no daemon at a socket.
+const NoDaemonHint = "is storaged running there? --socket names another one"
+
 func (c *Client) noConnection(err error) error {
 	var e *record.Error
 	switch {
@@ -304,7 +307,7 @@ func (c *Client) noConnection(err error) error {
 	default:
 		e = record.Errorf(record.Unreachable, "cannot reach the daemon at %q: %v", c.name, cause(err))
 	}
-	return e.WithHint("is storaged running there? --socket names another one")
+	return e.WithHint(NoDaemonHint)
 }
 
 // cause leaves out what http and net put before an error: a URL that is not
