@@ -404,8 +404,8 @@ func TestChainsThatOthersMakeAreFound(t *testing.T) {
 	h.refuses(record.HasChildren, "other/top")(h.wipe("middle", acceptLimits))
 	h.refuses(record.HasChildren, "other/top")(h.stopPool("pool"))
 	h.succeed(h.stopPool("pool", field("force", true)))
-	if v := h.entry("other/top"); v.Depth != nil { // what it stands on is away
-		t.Errorf("it is %s", shown(v))
+	if v := h.entry("other/top"); !strings.Contains(v.Problem, `stands on "pool/middle": pool "pool" is not active`) || v.Parent == nil || v.Parent.Volume != "middle" || v.Depth == nil || *v.Depth != 2 {
+		t.Errorf("it is %s", shown(v)) // what it stands on is away, and known
 	}
 	h.succeed(h.startPool("pool"))
 	h.succeed(h.stopPool("other"))
