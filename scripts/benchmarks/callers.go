@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	persistent = 100      // connections that list and look
-	longJobs   = 20       // at work meanwhile
-	longBytes  = "128MiB" // that each of them writes, again and again
+	persistent = 100    // connections that list and look
+	longJobs   = 20     // at work meanwhile
+	longBytes  = "1GiB" // that each of them writes, again and again
 )
 
 // served is a daemon as clients of libvirt see it.
