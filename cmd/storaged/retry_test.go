@@ -127,6 +127,22 @@ func TestRetryAsksAsTheVerbDoes(t *testing.T) {
 	h.runs(0, "", "job", "retry", fmt.Sprint(clone.Number)) // destroys nothing
 }
 
+// Of a snapshot it is that which is asked about, which is the job's object.
+func TestRetryOfASnapshotsDeleteAsks(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.chained(h.unshared())
+	j := h.broken(h.dropSnapshot("other/disk@s0", limited(mib)))
+	h.runs(record.ExitUsage, "job retry deletes the snapshot other/disk@s0 and needs --yes", "job", "retry", fmt.Sprint(j.Number))
+	if h.last() != j.Number {
+		t.Error("a job was made without a yes")
+	}
+	h.runs(0, "", "job", "retry", fmt.Sprint(j.Number), "--yes", "--limit", "none")
+	if v := h.entry("other/disk"); len(v.Snapshots) != 2 {
+		t.Errorf("it is %s", shown(v))
+	}
+}
+
 // failedDelete gives a delete of the pool with its volumes that has failed at
 // what is no volume.
 func (h *host) failedDelete() record.Job {

@@ -81,13 +81,15 @@ func (s *session) confirmRetry(ctx context.Context, id string) error {
 	return s.confirm(ctx, s.ruinOf(*started.Plan))
 }
 
-// ruinOf says what a planned job destroys.
+// ruinOf says what a planned job destroys: that is its first object.
 func (s *session) ruinOf(p contract.Plan) ruin {
 	of := p.Objects[0]
 	volume := volumeRef{pool: of.Pool, name: of.Volume}
 	switch p.Kind {
 	case record.VolumeDelete:
 		return s.losing("deletes "+volume.String(), volume)
+	case record.SnapshotDelete:
+		return s.deletingSnapshot(of)
 	case record.VolumeResize:
 		return s.losing("cuts off the end of "+volume.String(), volume)
 	case record.VolumeCheck:

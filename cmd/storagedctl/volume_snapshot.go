@@ -81,9 +81,14 @@ func (s *session) snapshot(ctx context.Context) (v volumeRef, name string, err e
 
 // onSnapshot starts a job on one that is there.
 func (s *session) onSnapshot(v volumeRef, name string, r operation.Request) start {
-	object := v.object()
-	object.Volume += "@" + name
-	return s.job(object, r)
+	return s.job(snapshotOf(v, name), r)
+}
+
+// snapshotOf is a snapshot as the object of a job.
+func snapshotOf(v volumeRef, name string) record.Object {
+	o := v.object()
+	o.Volume += "@" + name
+	return o
 }
 
 func snapshotCreate(ctx context.Context, s *session) error {
@@ -110,16 +115,27 @@ func snapshotRestore(ctx context.Context, s *session) error {
 func snapshotDelete(ctx context.Context, s *session) error {
 	v, name, err := s.snapshot(ctx)
 	if err == nil {
-		what := v.String() + "@" + name
-		err = s.confirm(ctx, ruin{what: "deletes the snapshot " + what, list: func(ctx context.Context) ([]string, error) {
-			_, err := s.client.Snapshot(ctx, v.pool, v.name, name)
-			return []string{what}, err
-		}})
+		err = s.confirm(ctx, s.deletingSnapshot(snapshotOf(v, name)))
 	}
 	if err != nil {
 		return err
 	}
 	return s.run(ctx, s.onSnapshot(v, name, &operation.SnapshotDeleteRequest{JobOptions: s.jobOptions()}))
+}
+
+// deletingSnapshot is the ruin of a snapshot, as the object of a job.
+func (s *session) deletingSnapshot(o record.Object) ruin {
+	return ruin{what: "deletes the snapshot " + o.String(), list: func(ctx context.Context) ([]string, error) {
+		volume, name, err := parseSnapshot(o.String())
+		if err != nil {
+			return nil, err
+		}
+		v, err := s.volume(ctx, volume)
+		if err == nil {
+			_, err = s.client.Snapshot(ctx, v.pool, v.name, name)
+		}
+		return []string{o.String()}, err
+	}}
 }
 
 func snapshotClone(ctx context.Context, s *session) error {
