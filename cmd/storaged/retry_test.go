@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 )
 
 // broken gives a job that was canceled while it was at work.
@@ -99,6 +100,56 @@ func TestWhatARetryHasDoneIsNotRetriedAgain(t *testing.T) {
 		h.refuses(record.WrongState, done)(h.retry(j, dryRun))
 		h.refuses(record.WrongState, done)(h.retry(j))
 		h.runs(record.ExitBusy, done, "job", "retry", fmt.Sprint(j.Number), "--yes")
+	}
+}
+
+// A retry that is asked for again under its key gives the job of the first time, also
+// where that begins meanwhile.
+func TestRepeatedRetryGivesTheSameJob(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("v", 16*mib)
+	first := h.brokenWipe("v")
+	retries := make(chan string)
+	const askers = 8
+	for range askers {
+		go func() {
+			st, err := h.client.RetryJob(h.ctx(), contract.Submit{Key: "K"}, first.ID, contract.JobRetry{})
+			if err != nil {
+				retries <- err.Error()
+				return
+			}
+			retries <- fmt.Sprint("job ", st.Job.Number)
+		}()
+	}
+	want := fmt.Sprint("job ", first.Number+1)
+	for range askers {
+		if got := <-retries; got != want {
+			t.Errorf("it gave %s, not %s", got, want)
+		}
+	}
+	h.unlimited(of(must(h.client.Job(h.ctx(), fmt.Sprint(first.Number+1)))(t)))
+}
+
+// The command line asks nobody about a retry that it repeats, and refuses none.
+func TestRetryIsRepeatedOnTheCommandLine(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.random("v", 16*mib)
+	first := h.brokenWipe("v")
+	retry := []string{"job", "retry", fmt.Sprint(first.Number), "--detach", "--idempotency-key"}
+	h.runs(record.ExitUsage, "needs --yes", append(retry, "K")...)
+	h.runs(0, "", append(retry, "K", "--yes")...)
+	second := must(h.client.Job(h.ctx(), fmt.Sprint(h.last())))(t)
+	for _, ended := range []bool{false, true} {
+		if ended {
+			h.unlimited(of(second))
+		}
+		h.runs(0, fmt.Sprint(second.Number), append(retry, "K")...)
+		h.runs(record.ExitBusy, fmt.Sprintf("by job %d", second.Number), append(retry, "other", "--yes")...)
+	}
+	if n := h.last(); n != second.Number || second.Number == first.Number {
+		t.Errorf("the last job is %d, the retry of %d is %d", n, first.Number, second.Number)
 	}
 }
 

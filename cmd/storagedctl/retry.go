@@ -72,13 +72,34 @@ func (s *session) sayLimit(ctx context.Context, id string) error {
 	return err
 }
 
-// confirmRetry asks before work is done again that destroys.
+// confirmRetry asks before work is done again that destroys. A retry that is refused
+// because it was asked for already does nothing again: the daemon gives its job.
 func (s *session) confirmRetry(ctx context.Context, id string) error {
 	started, err := s.client.RetryJob(ctx, contract.Submit{DryRun: true}, id, contract.JobRetry{})
-	if err != nil || started.Plan == nil || !started.Plan.Destroys {
+	if err != nil {
+		if known, wrong := s.retriedUnderKey(ctx, id); known || wrong != nil {
+			return wrong
+		}
 		return err
 	}
+	if started.Plan == nil || !started.Plan.Destroys {
+		return nil
+	}
 	return s.confirm(ctx, s.ruinOf(*started.Plan))
+}
+
+// retriedUnderKey reports whether there is a retry of a job under the key that was given.
+func (s *session) retriedUnderKey(ctx context.Context, id string) (bool, error) {
+	key := s.cli.String("idempotency-key")
+	if key == "" {
+		return false, nil
+	}
+	first, err := s.client.Job(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	retries, err := s.allJobs(ctx, contract.JobFilter{Kinds: []string{string(first.Kind)}, IdempotencyKey: key})
+	return slices.ContainsFunc(retries, func(j record.Job) bool { return j.RetryOf != nil && *j.RetryOf == first.Number }), err
 }
 
 // ruinOf says what a planned job destroys: that is its first object.

@@ -23,8 +23,12 @@ func (s *Service) RetryJob(ctx context.Context, sub contract.Submit, job string,
 		return deref(again), err
 	}
 	old, o, err := s.retried(ctx, job)
-	if err != nil {
-		return contract.Started{}, err
+	if err != nil { // for what the same request did meanwhile, perhaps
+		again, wrong := s.repeated(sub)
+		if again == nil && wrong == nil {
+			wrong = err
+		}
+		return deref(again), wrong
 	}
 	if err := sub.Caller.MayStart(ctx, o.Kind()); err != nil {
 		return contract.Started{}, err
