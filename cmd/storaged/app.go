@@ -66,7 +66,7 @@ func run(c *cli.Context) error {
 	}
 	config, err := settings(c)
 	if c.Bool("check-config") {
-		err = errors.Join(err, config.CheckFiles())
+		warn(c, daemon.Faults(config.CheckFiles()))
 	}
 	switch {
 	case err != nil:
@@ -80,6 +80,13 @@ func run(c *cli.Context) error {
 		Config: config, Log: l.log, Notes: l.notes, Lost: l.lost.Load,
 		Reload: func() (daemon.Config, error) { return settings(c) },
 	})
+}
+
+// warn says what the daemon does without until it is needed.
+func warn(c *cli.Context, faults []error) {
+	for _, f := range faults {
+		cmdline.Warn(c.App.ErrWriter, c.App.Name, f)
+	}
 }
 
 // wrong says all that is wrong with the settings.

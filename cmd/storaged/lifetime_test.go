@@ -96,8 +96,6 @@ func TestReloadOfWhatIsWrongChangesNothing(t *testing.T) {
 func TestCheckOfWhatSettingsName(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	plain := filepath.Join(h.dir, "plain")
-	h.must(os.WriteFile(plain, nil, 0o644))
 	h.config = filepath.Join(h.dir, "faulty.toml")
 	h.configure(`group = "nogroupx"
 state_dir = "rel"
@@ -107,20 +105,12 @@ drain = "10"
 [[notify]]
 name = "gone"
 program = ["/nonexistent"]
-[[notify]]
-name = "plain"
-program = ["` + plain + `"]
-[[notify]]
-name = "web"
-url_file = "/nonexistent"
 `)
 	out, code := h.checkSettings()
 	wants := []string{
 		`:2: state_dir is an absolute path, not "rel"`, `:3: socket_ro is an absolute path, not "ro.sock"`,
 		`:5: stop.drain: bad duration "10": write numbers with units`,
-		`:6: receiver "gone" of notices: program cannot be run: stat /nonexistent: no such file`,
-		`:9: receiver "plain" of notices: program cannot be run: "` + plain + `" is no file that may be executed`,
-		`:12: receiver "web" of notices: url_file cannot be read: stat /nonexistent: no such file`,
+		"storaged: warning: " + h.config + `:6: receiver "gone" of notices: program cannot be run: stat /nonexistent: no such file`,
 	}
 	if os.Geteuid() == 0 {
 		wants = append(wants, `:1: group is "nogroupx", and this host has no such group`, "storaged: hint: getent group lists")
@@ -132,6 +122,45 @@ url_file = "/nonexistent"
 	}
 	if code != record.ExitUsage {
 		t.Errorf("it ends with %d:\n%s", code, out)
+	}
+}
+
+// What the daemon starts without is warned of, and keeps no reload from other settings.
+func TestCheckWarnsOfWhatIsOnlyNeededLater(t *testing.T) {
+	t.Parallel()
+	h := configured(t, "[limits]\nrunning = 7\n")
+	plain := filepath.Join(h.dir, "plain")
+	h.must(os.WriteFile(plain, nil, 0o644))
+	h.configure(`[limits]
+running = 8
+[[notify]]
+name = "gone"
+program = ["/nonexistent"]
+[[notify]]
+name = "plain"
+program = ["` + plain + `"]
+[[notify]]
+name = "web"
+url_file = "/nonexistent"
+`)
+	out, code := h.checkSettings()
+	warning := "storaged: warning: " + h.config
+	for _, want := range []string{
+		warning + `:3: receiver "gone" of notices: program cannot be run: stat /nonexistent: no such file`,
+		warning + `:6: receiver "plain" of notices: program cannot be run: "` + plain + `" is no file that may be executed`,
+		warning + `:9: receiver "web" of notices: url_file cannot be read: stat /nonexistent: no such file`,
+		"the settings are right: " + h.config + "\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	if code != 0 {
+		t.Errorf("it ends with %d:\n%s", code, out)
+	}
+	h.reload("settings read again")
+	if st := h.status(); st.Limits.Running != 8 {
+		t.Errorf("the limits are %s", shown(st.Limits))
 	}
 }
 

@@ -115,7 +115,8 @@ func (c *Config) completePaths() error {
 
 // CheckFiles checks the files of others that settings name, programs that are to be told of
 // something and what they are told by. The daemon needs none before there is something to
-// tell: it starts without them, and says then what is wrong. The error is as that of Complete.
+// tell: it starts without them, and says then what is wrong. The error, which is to be warned
+// of, is as that of Complete.
 func (c *Config) CheckFiles() error { return c.located(notify.CheckFiles(c.receivers)) }
 
 func (c *Config) checkHelper() error {

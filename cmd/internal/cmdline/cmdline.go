@@ -156,6 +156,11 @@ func Report(w io.Writer, program, form string, err error) {
 	}
 }
 
+// Warn says what is wrong and keeps nobody from anything, in a program's name.
+func Warn(w io.Writer, program string, err error) {
+	_, _ = fmt.Fprintf(Output(w).W, "%s: warning: %s\n", program, term.Escape(err.Error()))
+}
+
 // Hint writes a hint for people at a shell.
 func Hint(h record.Hint) string { return h.Words(record.Call.CommandLine) }
 
