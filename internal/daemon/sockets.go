@@ -207,16 +207,27 @@ func groupOf(c Config) (*int, error) {
 		return nil, nil
 	}
 	g, err := user.LookupGroup(c.Group)
-	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown && !c.isSet("group") {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, record.Setting("group", record.Errorf(record.Invalid, "group is %q, and this host has no such group", c.Group).
-			WithHint("getent group lists those there are; group = \"\" leaves the socket to root"))
+		return nil, c.groupless(err)
 	}
 	gid, err := strconv.Atoi(g.Gid)
 	if err != nil {
 		return nil, fmt.Errorf("group %q has the id %q: %w", c.Group, g.Gid, err)
 	}
 	return &gid, nil
+}
+
+// groupless refuses to do without a group that somebody asked for, which could not be
+// looked up. Nothing is said of one that nobody did, whatever the cause: a host need have
+// no list of groups at all.
+func (c *Config) groupless(cause error) error {
+	if !c.isSet("group") {
+		return nil
+	}
+	why := "this host has no such group"
+	if _, unknown := errors.AsType[user.UnknownGroupError](cause); !unknown {
+		why = "it cannot be looked up: " + cause.Error()
+	}
+	return record.Setting("group", record.Errorf(record.Invalid, "group is %q, and %s", c.Group, why).
+		WithHint("getent group lists those there are; group = \"\" leaves the socket to root"))
 }

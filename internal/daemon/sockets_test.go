@@ -1,12 +1,17 @@
 package daemon
 
 import (
+	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/record"
 )
 
 func TestSocketIsNobodyElsesBeforeItHasItsMode(t *testing.T) {
@@ -59,4 +64,26 @@ func TestListeningLeavesTheModesOfOtherFilesAlone(t *testing.T) {
 	}
 	close(stop)
 	<-done
+}
+
+// A host may have no list of groups: a group that nobody asked for is not missed there.
+func TestGroupThatCannotBeLookedUp(t *testing.T) {
+	var unread error = &fs.PathError{Op: "open", Path: "/etc/group", Err: fs.ErrNotExist}
+	for _, cause := range []error{user.UnknownGroupError("storaged"), unread} {
+		c := DefaultConfig()
+		if err := c.Load("/nonexistent", false); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.groupless(cause); err != nil {
+			t.Errorf("nobody asked for a group: %v", err)
+		}
+		c.Given("group", "the test")
+		err := c.groupless(cause)
+		if record.CodeOf(err) != record.Invalid {
+			t.Errorf("somebody asked for a group, and %v: %v", cause, err)
+		}
+		if cause == unread && !strings.Contains(err.Error(), unread.Error()) {
+			t.Errorf("the cause is not said: %v", err)
+		}
+	}
 }
