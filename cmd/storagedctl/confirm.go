@@ -19,8 +19,8 @@ import (
 type ruin struct {
 	what string // for the refusal: "deletes images/a"
 	word string // to be typed, and the value of --yes; "" asks for yes or no
-	// list says what goes, one line each; none where nothing does. It asks the daemon,
-	// and fails if that is not there which was named.
+	// list says what goes as things are, one line each. It asks the daemon, and fails if
+	// that is not there which was named.
 	list func(context.Context) ([]string, error)
 }
 
@@ -40,7 +40,7 @@ func (s *session) confirm(ctx context.Context, r ruin) error {
 	switch lines, err := r.list(ctx); { // nobody is asked to agree to what is not there
 	case record.CodeOf(err) == record.NotFound && s.cli.Bool("missing-ok"):
 		return nil
-	case err != nil || len(lines) == 0:
+	case err != nil:
 		return err
 	case !s.interactive():
 		return s.unconfirmed(r)
@@ -49,8 +49,12 @@ func (s *session) confirm(ctx context.Context, r ruin) error {
 	}
 }
 
-// question lists what goes, and asks.
+// question lists what goes, and asks, also where that is nothing yet: of a pool or of a
+// pattern there may be something until it is done.
 func (s *session) question(r ruin, lines []string) error {
+	if len(lines) == 0 {
+		lines = []string{"there is nothing of that now"}
+	}
 	out := cmdline.Output(s.errs)
 	_, _ = fmt.Fprintf(out.W, "This %s:\n", term.Escape(r.what))
 	for _, l := range lines {

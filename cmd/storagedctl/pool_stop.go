@@ -41,12 +41,9 @@ func (s *session) jobsIn(ctx context.Context, pools []string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	lines := []string{}
+	var lines []string
 	for i := range jobs {
 		lines = append(lines, jobTitle(&jobs[i])+" of "+jobs[i].Owner.User)
-	}
-	if len(lines) == 0 {
-		lines = append(lines, "there are none now")
 	}
 	return lines, nil
 }

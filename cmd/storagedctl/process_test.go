@@ -534,6 +534,7 @@ func TestDestructionAsksOnATerminal(t *testing.T) {
 		{"pool delete images", "images/vm1.raw: 5.00 GiB", "Type images to go on:", "images", 0},
 		{"pool stop images --force", "job 410 (volume.wipe images/vm1.raw) of alice", "Go on? [y/N]", "yes", 0},
 		{"pool build images --overwrite", "/srv/images", "Go on? [y/N]", "no", 130},
+		{"pool evacuate images --to isos --only no*", "moves volumes of pool images to isos:\r\n  there is nothing of that now", "Go on? [y/N]", "n", 130},
 		{"job retry 410", "overwrites the content of images/vm1.raw:\r\n  images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "n", 130},
 		{"job retry 410", "images/vm1.raw: 5.00 GiB", "Go on? [y/N]", "y", 0},
 	} {
