@@ -96,18 +96,20 @@ func (t *tracker) enter(index int) {
 	}
 }
 
-// spentIn gives how long the helper has been in its phases, for one that died.
-func (t *tracker) spentIn() []record.PhaseStats {
+// spentUntil gives how long the helper was in its phases, for one that died then.
+func (t *tracker) spentUntil(died time.Time) []record.PhaseStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.spentAt(time.Now())
+	return t.spentAt(died)
 }
 
+// spentAt is spentUntil for a helper that is at work yet. What it said last may be read, and
+// a phase begin with that, after it has died.
 func (t *tracker) spentAt(now time.Time) []record.PhaseStats {
 	if t.index < 0 || t.index >= len(t.phases) {
 		return t.spent
 	}
-	return together(t.spent, []record.PhaseStats{{Name: t.phases[t.index].Name, Seconds: seconds(now.Sub(t.since))}})
+	return together(t.spent, []record.PhaseStats{{Name: t.phases[t.index].Name, Seconds: seconds(max(0, now.Sub(t.since)))}})
 }
 
 // together is the time of phases in which one helper was after another.

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +59,26 @@ func TestPercentNeverFallsWhenAnotherHelperGoesOn(t *testing.T) {
 	see("in another daemon", next, 5.5, 55)
 	next.progress(reached(49), true)
 	see("there at the checkpoint", next, 5.5, 49)
+}
+
+// A helper was in its phase until it died, however long others that write for it are waited
+// for after that.
+func TestPhaseOfADeadHelperEndsWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTracker(estimate.PriorOf(nil))
+		tr.plan(ipc.Plan{Phases: append(halves.Phases[:1:1], ipc.PlanPhase{Name: "sync", Unit: "items", Weight: 1})})
+		tr.phase(ipc.Phase{Index: 0})
+		time.Sleep(2 * time.Second)
+		died := time.Now().UTC()
+		time.Sleep(time.Hour)
+		if spent := tr.spentUntil(died); len(spent) != 1 || spent[0].Seconds != 2 {
+			t.Errorf("it was in its phases for %+v", spent)
+		}
+		tr.phase(ipc.Phase{Index: 1}) // read after its death
+		if spent := tr.spentUntil(died); len(spent) != 2 || spent[1].Seconds != 0 {
+			t.Errorf("it was in its phases for %+v", spent)
+		}
+	})
 }
 
 func TestNothingIsShownOfAFoundJobUntilItIsKnown(t *testing.T) {

@@ -85,7 +85,7 @@ func (j *job) ready(change func(*store.Job)) stage {
 			r.Interrupted = &since
 		}
 		j.track.fill(&r.Job)
-		r.Taken, r.Spent = j.track.takes(), together(r.Spent, j.track.spentIn())
+		r.Taken, r.Spent = j.track.takes(), together(r.Spent, j.track.spentUntil(since))
 		r.Estimate, r.Progress.RateBytes = record.Estimate{}, 0
 	}, nil)
 	if err != nil {
