@@ -9,7 +9,9 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service"
 	"storaged/internal/service/contract"
+	"storaged/internal/store"
 )
 
 // newPool gives a front end with a pool "p" in use, and a volume "found" of 4 MiB in it.
@@ -166,4 +168,20 @@ func TestWhatOthersRemovedIsGone(t *testing.T) {
 		t.Errorf("the result is %+v", j.Result)
 	}
 	f.refused(record.NotFound, "found", "Volume", "p", "found")
+}
+
+// A volume is looked at in its pool as that is now, though who asked knew it elsewhere.
+func TestVolumesAreLookedAtWhereTheirPoolIsNow(t *testing.T) {
+	f := newPool(t)
+	if err := os.Truncate(f.path("p", "found"), 2*mib); err != nil {
+		t.Fatal(err)
+	}
+	before := store.Pool{Pool: get[record.Pool](f, "Pool", "p")}
+	before.Target.Path = f.path("elsewhere")
+	if err := service.LookAt(f.svc, &before, "found"); err != nil {
+		t.Fatal(err)
+	}
+	if all := get[[]record.Volume](f, "Volumes", contract.VolumeFilter{Pools: []string{"p"}}); len(all) != 1 || all[0].Capacity != 2*mib {
+		t.Errorf("the catalog has %+v", all)
+	}
 }

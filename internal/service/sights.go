@@ -138,10 +138,16 @@ func (s *Service) sighted(p *store.Pool, volume string) *sight {
 
 // lookAtAll has a query helper look at volumes of a pool, lets the catalog follow, and says
 // of each what was found. An error is that the pool could not be looked at.
-func (s *Service) lookAtAll(p *store.Pool, batch []*sight) error {
+// The pool is taken as it is then: who asked first may have known it otherwise.
+func (s *Service) lookAtAll(asked *store.Pool, batch []*sight) error {
 	ctx, cancel := context.WithTimeout(context.Background(), freshTimeout)
 	defer cancel()
-	items, began, err := s.lookAtNames(ctx, p, namesOf(batch))
+	var items []ipc.Item
+	var began time.Time
+	p, err := s.withinReach(ctx, asked)
+	if err == nil {
+		items, began, err = s.lookAtNames(ctx, p, namesOf(batch))
+	}
 	for i, one := range batch {
 		one.found.Began, one.err = began, err
 		if err == nil {
@@ -207,13 +213,8 @@ func (s *sight) take(it ipc.Item) {
 	}
 }
 
-// lookAtNames has a query helper look at volumes of a pool as it is now; began is before
-// it did.
-func (s *Service) lookAtNames(ctx context.Context, asked *store.Pool, names []string) (items []ipc.Item, began time.Time, err error) {
-	p, err := s.withinReach(ctx, asked)
-	if err != nil {
-		return nil, began, err
-	}
+// lookAtNames has a query helper look at volumes of a pool; began is before it did.
+func (s *Service) lookAtNames(ctx context.Context, p *store.Pool, names []string) (items []ipc.Item, began time.Time, err error) {
 	at := catalog.OnPool(p)
 	at.PoolID = p.Identity
 	report, began, err := s.jobs.QueryNames(ctx, "volumes "+p.UUID, (&operation.PoolLook{Volume: at}).Task().Argv(), names)
