@@ -20,7 +20,7 @@ func (t *tool) poolCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Usage: "list the pools, also those that are not active", Action: t.reading(poolList),
-				Flags: append(freshFlag(), templateFlag(), &cli.BoolFlag{Name: "inactive", Usage: "only those that are not active"},
+				Flags: append(freshFlag(), templateFlag(), &cli.BoolFlag{Name: "inactive", Usage: "only those that are not in use; one that is unreachable is"},
 					&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Hidden: true}), // as for virsh, where it says more
 			},
 			{Name: "show", Usage: "show all about a pool", ArgsUsage: "POOL…", Flags: append(freshFlag(), templateFlag()), Action: t.reading(poolShow)},
@@ -108,7 +108,7 @@ func poolList(ctx context.Context, s *session) error {
 		return err
 	}
 	if s.cli.Bool("inactive") {
-		pools = slices.DeleteFunc(pools, func(p record.Pool) bool { return p.State != record.PoolInactive })
+		pools = slices.DeleteFunc(pools, func(p record.Pool) bool { return p.State.InUse() })
 	}
 	return printList(s, s.poolShape(), pools)
 }

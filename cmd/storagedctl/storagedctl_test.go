@@ -653,6 +653,18 @@ func TestCompletionOnEveryPrefix(t *testing.T) {
 // Whoever knows virsh asks for all pools, or for those that are not active.
 func TestPoolsAreListedAsByVirsh(t *testing.T) {
 	d := newDaemon(t)
+	for state, want := range map[record.PoolState]string{
+		record.PoolInactive: "isos", record.PoolStarting: "isos", record.PoolBuilding: "isos", record.PoolStopping: "", record.PoolUnreachable: "",
+	} {
+		d.locked(func(f *fake) {
+			p := f.pools["isos"]
+			p.State = state
+			f.pools["isos"] = p
+		})
+		if out, errs, code := d.run("pool list --inactive -o name"); code != 0 || strings.TrimSpace(out) != want {
+			t.Errorf("a pool that is %s: exit %d, %q, want %q; %s", state, code, out, want, errs)
+		}
+	}
 	d.locked(func(f *fake) {
 		p := f.pools["isos"]
 		p.State = record.PoolInactive

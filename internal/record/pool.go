@@ -26,6 +26,16 @@ func PoolStates() []PoolState {
 	return []PoolState{PoolInactive, PoolStarting, PoolActive, PoolDegraded, PoolUnreachable, PoolStopping, PoolBuilding}
 }
 
+// InUse reports whether a pool in that state is in use, which is active to libvirt: also one
+// that cannot be reached now, and one that is in use no longer than until it has stopped.
+func (s PoolState) InUse() bool {
+	switch s {
+	case PoolActive, PoolDegraded, PoolUnreachable, PoolStopping:
+		return true
+	}
+	return false
+}
+
 // Pool is the public record of a pool. Sizes are bytes, as last observed.
 type Pool struct {
 	Name       string    `json:"name"`

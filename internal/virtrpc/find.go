@@ -48,15 +48,8 @@ func mustBeActive(p record.Pool) error {
 	return wire.Failf(wire.FromStorage, wire.OperationInvalid, "storage pool '%s' is not active", p.Name)
 }
 
-// active reports whether clients are shown a pool as in use: also one that is, and
-// cannot be reached now.
-func active(p record.Pool) bool {
-	switch p.State {
-	case record.PoolActive, record.PoolDegraded, record.PoolUnreachable, record.PoolStopping:
-		return true
-	}
-	return false
-}
+// active reports whether clients are shown a pool as in use.
+func active(p record.Pool) bool { return p.State.InUse() }
 
 // vol gives the volume that a client names.
 func (c *call) vol(v wire.Vol) (record.Volume, error) { return c.volBy(v, c.svc.Volume) }
