@@ -155,8 +155,7 @@ func openers(group []Device) (uses []Use) {
 			continue
 		}
 		d, ok := among(group, number(unix.Major(st.Rdev), unix.Minor(st.Rdev)))
-		process := procfs.Process(pid)
-		if u := (Use{Who: process + d.as(group), Passing: true, Looks: procfs.Looks(process)}); ok && !slices.Contains(uses, u) {
+		if u := (Use{Who: procfs.Process(pid) + d.as(group), Passing: true, Looks: procfs.Looks(pid)}); ok && !slices.Contains(uses, u) {
 			uses = append(uses, u)
 		}
 	}

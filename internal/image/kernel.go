@@ -80,7 +80,7 @@ func leaseOf(f *os.File) (kind int, err error) {
 
 // refuse fails if a user of the file is one of those. One that is letting go
 // (umount gives loop devices back a little after it has returned, QEMU a file whose
-// locks it does not get) gets the time of a passer-by, and udev its own.
+// locks it does not get) gets the time of a passer-by, and who only looks more.
 func (k kernel) refuse(f *os.File, kind int, those func(user) bool) error {
 	tick := time.NewTicker(passerBy / 100)
 	defer tick.Stop()

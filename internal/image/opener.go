@@ -64,8 +64,7 @@ func (k kernel) others(f *os.File, kind int, busy bool) ([]user, error) {
 	for _, o := range others {
 		if !slices.ContainsFunc(own, o.shares) {
 			// It may be about to see our locks, and to let go.
-			name := procfs.Process(o.pid)
-			users = append(users, user{Name: name, Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Looks: procfs.Looks(name), Program: true})
+			users = append(users, user{Name: procfs.Process(o.pid), Writes: o.flags&unix.O_ACCMODE != 0, Leaving: true, Looks: procfs.Looks(o.pid), Program: true})
 		}
 	}
 	if len(users) == 0 && len(own) < 2 && busy && !mounts.remote(id) && !servedByNFS(f) {

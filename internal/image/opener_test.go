@@ -3,12 +3,15 @@ package image
 import (
 	"os"
 	"os/exec"
-	"storaged/internal/procfs"
-	"storaged/internal/testenv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"storaged/internal/procfs"
+	"storaged/internal/testenv"
 )
 
 // Who has the file open and takes no locks is seen all the same.
@@ -62,6 +65,25 @@ func TestLookersAreWaitedFor(t *testing.T) {
 		if err != nil || len(users) != 1 || users[0].patience() != c.most {
 			t.Errorf("%s: %+v, %v", c.comm, users, err)
 		}
+	}
+}
+
+// Anybody may call himself one who only looks.
+func TestStrangersAreNoLookers(t *testing.T) {
+	testenv.Root(t)
+	path := newImage(t)
+	given, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `echo "$1" >/proc/$$/comm; echo open; read end; exit 0`, "sh", procfs.Looker)
+	cmd.Dir, cmd.ExtraFiles = "/", []*os.File{given}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	testenv.StartChild(t, cmd).Line()
+	given.Close() // now it is the other's alone
+	users, err := here.openers(openFile(t, path, os.O_RDWR), unix.F_WRLCK)
+	if err != nil || len(users) != 1 || !strings.Contains(users[0].Name, procfs.Looker) || users[0].patience() != passerBy {
+		t.Errorf("%+v, %v", users, err)
 	}
 }
 

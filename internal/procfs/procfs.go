@@ -20,20 +20,34 @@ func Process(pid string) string {
 	return fmt.Sprintf("pid %s (%s)", pid, name[1:len(name)-1])
 }
 
-// LookingTime is how long udev may have a device open: it looks at each that somebody has
-// written to, and on a busy host is slow to come to it, and to end.
+// LookingTime is how long who only looks may have a device or a file open: udev looks at each
+// device that somebody has written to, and a helper of ours at a volume that somebody asks
+// for, and on a busy host both are slow to come to it, and to end.
 const LookingTime = 30 * time.Second
 
 // Looker is what a helper calls itself that only looks, for a daemon that asks.
 const Looker = "storage-look"
 
-// Looks reports whether a process, as Process names it, is one of udev, one that it calls
-// to look what a device carries, or a helper of ours that looks at volumes: who wants the
-// device or the file waits for it longer, and no more.
-func Looks(process string) bool {
-	return slices.ContainsFunc([]string{"(udev-worker)", "systemd-udevd", "multipath", Looker}, func(comm string) bool {
-		return strings.HasSuffix(process, "("+comm+")")
-	})
+// Looks reports whether a process is one of udev, one that it calls to look what a device
+// carries, or a helper of ours that looks at volumes: who wants the device or the file waits
+// for it longer, and no more. What calls itself so and is neither root's nor our user's is
+// none.
+func Looks(pid string) bool {
+	comm, err := os.ReadFile("/proc/" + pid + "/comm")
+	return err == nil && slices.Contains([]string{"(udev-worker)", "systemd-udevd", "multipath", Looker}, strings.TrimSpace(string(comm))) && trusted(pid)
+}
+
+// trusted reports whether a process is root's or our user's. That is its real user: anybody
+// can start a set-user-ID program by another name, and /proc/PID is root's also where a
+// process has forbidden others to look into it (proc(5)).
+func trusted(pid string) bool {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return false // it has gone
+	}
+	_, uids, _ := strings.Cut(string(status), "\nUid:\t")
+	uid, _, _ := strings.Cut(uids, "\t")
+	return uid == "0" || uid == strconv.Itoa(os.Geteuid())
 }
 
 // CallLooker gives this process that name, for those who find a file open in it.
