@@ -54,12 +54,12 @@ func stampOf(f *os.File) fileStamp {
 	return fileStamp{st.Size(), st.ModTime()}
 }
 
-// steadyOr gives err, or that f is not what it was.
-func (s fileStamp) steadyOr(f *os.File, err error) error {
-	if now := stampOf(f); err == nil && (now.size != s.size || !now.at.Equal(s.at)) {
+// unchanged fails if f is not what it was.
+func (s fileStamp) unchanged(f *os.File) error {
+	if now := stampOf(f); now.size != s.size || !now.at.Equal(s.at) {
 		return record.Errorf(record.Changed, "%q was changed while it was read", f.Name()).WithHint("do it again when nobody writes to it")
 	}
-	return err
+	return nil
 }
 
 // steady reads a file, or the beginning of one, that must not change meanwhile.
@@ -72,14 +72,15 @@ type steady struct {
 func (s *steady) Read(b []byte) (int, error) {
 	n, err := s.Reader.Read(b)
 	if errors.Is(err, io.EOF) {
-		if changed := s.was.steadyOr(s.f, nil); changed != nil {
+		if changed := s.was.unchanged(s.f); changed != nil {
 			return n, changed
 		}
 	}
 	return n, err
 }
 
-// packFile writes a file in the sparse form.
+// packFile writes a file in the sparse form. The end is written only of one that stayed as
+// it was: what has none is whole to nobody.
 func packFile(w io.Writer, f *os.File) error {
 	was := stampOf(f)
 	to := sparse.NewWriter(w)
@@ -98,7 +99,10 @@ func packFile(w io.Writer, f *os.File) error {
 		}
 		at = end
 	}
-	return was.steadyOr(f, to.Close())
+	if err := was.unchanged(f); err != nil {
+		return err
+	}
+	return to.Close()
 }
 
 // nextData gives the first data of a file from at on, and its end; size where there is none.

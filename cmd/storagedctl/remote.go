@@ -38,11 +38,11 @@ type host struct {
 	unattended               bool // nobody is there to be asked for anything, and none to wait
 }
 
-// hostForms are what parts of a host may be, lest one is an option of ssh.
-var hostForms = map[string]*regexp.Regexp{
-	"host": regexp.MustCompile(`^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$`),
-	"user": regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@\\-]*$|^$`),
-}
+// What parts of a host may be, lest one is an option of ssh.
+var (
+	hostName = regexp.MustCompile(`^[A-Za-z0-9_:][A-Za-z0-9_.:%-]*$`)
+	hostUser = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@\\-]*$|^$`)
+)
 
 // parseHost reads [ssh://][USER@]HOST[:PORT][/SOCKET]. HOST may be any that ssh_config(5)
 // has; SOCKET is the daemon's there.
@@ -62,7 +62,7 @@ func parseHost(text string) (*host, error) {
 		return nil, cmdline.Usagef("--host %q: only ssh:// is known", text)
 	case password:
 		return nil, cmdline.Usagef("--host has a password, which others could read: ssh asks for it")
-	case strings.ContainsRune(h.socket, 0) || u.RawQuery != "" || u.Fragment != "" || !hostForms["host"].MatchString(h.name) || !hostForms["user"].MatchString(h.user):
+	case strings.ContainsRune(h.socket, 0) || u.RawQuery != "" || u.Fragment != "" || !hostName.MatchString(h.name) || !hostUser.MatchString(h.user):
 		return nil, cmdline.Usagef("--host %q is not [ssh://][USER@]HOST[:PORT]", text)
 	}
 	return h, nil
