@@ -1,9 +1,11 @@
 package image
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -164,6 +166,13 @@ func AskExclusive(f *os.File) error {
 	return nil
 }
 
+// AskShared fails as LockShared does, and leaves nothing locked either way: also a child that
+// was forked meanwhile, and has the file open until its exec, has no lock of it.
+func AskShared(f *os.File) error {
+	defer release(f)
+	return LockShared(f)
+}
+
 // orRelease gives up the locks of f if there is an error after all.
 func orRelease(f *os.File, err error) error {
 	if err != nil {
@@ -179,42 +188,59 @@ func (s span) lock(kind int16) unix.Flock_t {
 	return unix.Flock_t{Type: kind, Start: s.start, Len: s.length}
 }
 
+// attempts bounds how often a lock is tried that was refused, and that nobody has who is asked
+// for then.
+const attempts = 3
+
 // take locks s; on failure f holds no lock at all.
 func take(f *os.File, kind int16, s span) error {
-	l := s.lock(kind)
-	err := fcntl(f, unix.F_OFD_SETLK, &l)
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return taken(f, kind, s)
-	}
-	if err != nil {
-		release(f)
-		return fmt.Errorf("cannot lock the image: %w", err)
-	}
-	return nil
-}
-
-// taken is the answer to a lock that was refused: who has it.
-func taken(f *os.File, kind int16, s span) error {
-	if err := ask(f, kind, s); err != nil {
-		return err
+	for range attempts {
+		l := s.lock(kind)
+		err := fcntl(f, unix.F_OFD_SETLK, &l)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
+			release(f)
+			return fmt.Errorf("cannot lock the image: %w", err)
+		}
+		if err := ask(f, kind, s); err != nil {
+			return err
+		}
 	}
 	release(f)
-	return &InUseError{} // gone again meanwhile, but it was there
+	return &InUseError{} // somebody comes and goes
 }
 
 // ask fails if somebody holds a lock on s that excludes one of this kind; f
 // holds no lock at all then.
 func ask(f *os.File, kind int16, s span) error {
 	l, err := look(f, kind, s)
-	if err != nil {
-		release(f)
-		return err
+	var who string
+	if err == nil && l.Type != unix.F_UNLCK {
+		l, who, err = insist(f, kind, s)
 	}
-	if l.Type == unix.F_UNLCK {
+	if err == nil && l.Type == unix.F_UNLCK {
 		return nil
 	}
 	release(f)
-	return &InUseError{Holder: holder(f, l)}
+	return cmp.Or[error](err, &InUseError{Holder: who})
+}
+
+// insist looks again at a lock that was seen, and finds its holder. What this process has let
+// go of, its children still have until their exec closes it (fcntl(2): the lock is the open
+// file's); and who is not found by his lock may just have gone.
+func insist(f *os.File, kind int16, s span) (l unix.Flock_t, who string, err error) {
+	syscall.ForkLock.RLock() // no child is on its way
+	l, err = look(f, kind, s)
+	syscall.ForkLock.RUnlock()
+	if err != nil || l.Type == unix.F_UNLCK {
+		return l, "", err
+	}
+	if who = holder(f, l); who == "" {
+		l, err = look(f, kind, s)
+	}
+	return l, who, err
 }
 
 // look gives a lock of somebody else on s that excludes one of this kind.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,7 +56,8 @@ var (
 		}
 		return ShareGrowth(f)
 	}}
-	asking = access{"asking", os.O_RDONLY, AskExclusive}
+	asking       = access{"asking", os.O_RDONLY, AskExclusive}
+	askingToRead = access{"asking to read", os.O_RDONLY, AskShared}
 )
 
 func (a access) try(t *testing.T, path string) (*os.File, error) {
@@ -103,6 +105,9 @@ func TestReadersShareAndWritersAreAlone(t *testing.T) {
 		{exclusive, asking, false},
 		{grow, asking, false},
 		{asking, exclusive, true},
+		{exclusive, askingToRead, false},
+		{shared, askingToRead, true},
+		{askingToRead, exclusive, true},
 	} {
 		t.Run(c.first.name+" then "+c.second.name, func(t *testing.T) {
 			path := newImage(t)
@@ -378,6 +383,41 @@ func TestLockSurvivesInAnotherProcess(t *testing.T) {
 	child.End()
 	if _, err := exclusive.try(t, path); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who starts programs all the time gives them what is open for an instant, locks and all.
+func TestWhatChildrenHaveUntilTheirExecIsNoLock(t *testing.T) {
+	path := newImage(t)
+	stop := make(chan struct{})
+	var starters sync.WaitGroup
+	for range 2 {
+		starters.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if err := exec.Command(testenv.Tool(t, "true")).Run(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	defer starters.Wait()
+	defer close(stop)
+	for n := range 3000 {
+		for _, a := range []access{shared, asking, exclusive} {
+			f, err := os.OpenFile(path, a.flags, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.lock(f); err != nil {
+				t.Fatalf("%s, the time %d: %v", a.name, n+1, err)
+			}
+			f.Close() // nothing was written
+		}
 	}
 }
 

@@ -60,22 +60,22 @@ func (n Node) unwritten() error {
 		return n.missing(err)
 	}
 	defer f.Close() // it was only looked at
-	return n.Busy(image.LockShared(f))
+	return n.Busy(image.AskShared(f))
 }
 
 // Locked refuses a device at once that somebody has with locks which exclude the access.
 // Who has it without locks may be about to let go, and so is waited for where it is opened.
 func (n Node) Locked(a backends.Access) error {
-	lock := image.LockShared
+	ask := image.AskShared
 	if a == backends.WriteExclusive {
-		lock = image.AskExclusive
+		ask = image.AskExclusive
 	}
 	f, err := os.OpenFile(n.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return n.missing(err)
 	}
 	defer f.Close() // it was only looked at
-	if err := lock(f); err != nil {
+	if err := ask(f); err != nil {
 		if _, used := errors.AsType[*image.InUseError](err); used {
 			return n.Busy(err)
 		}
