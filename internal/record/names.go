@@ -152,7 +152,8 @@ func CheckNameOf(what, name string) error {
 }
 
 // MatchName is the one rule for patterns of names: those of the shell, as in
-// path.Match. An empty pattern is any name.
+// path.Match; a dot at the beginning of a name is matched by a dot only (glob(7)). An empty
+// pattern is any name.
 func MatchName(pattern, name string) (bool, error) {
 	if pattern == "" {
 		return true, nil
@@ -161,7 +162,8 @@ func MatchName(pattern, name string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("bad pattern %s", quote(pattern))
 	}
-	return ok, nil
+	hidden := strings.HasPrefix(name, ".") && !strings.HasPrefix(pattern, ".") && !strings.HasPrefix(pattern, `\.`)
+	return ok && !hidden, nil
 }
 
 // CheckPath is the rule for paths of pools: absolute, clean, UTF-8, printable.

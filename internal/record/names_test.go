@@ -12,6 +12,34 @@ import (
 	"storaged/internal/record"
 )
 
+func TestPatternsAreThoseOfTheShell(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		matches       bool
+	}{
+		{"", "a", true},
+		{"", ".a", true},
+		{"*", "a", true},
+		{"vm?.qcow2", "vm1.qcow2", true},
+		{"vm[12]", "vm3", false},
+		{`a\*`, "a*", true},
+		{`a\*`, "ab", false},
+		{"*", ".a", false},
+		{"?a", ".a", false},
+		{"[.]a", ".a", false},
+		{".*", ".a", true},
+		{`\.*`, ".a", true},
+		{".a", ".a", true},
+	} {
+		if ok, err := record.MatchName(c.pattern, c.name); ok != c.matches || err != nil {
+			t.Errorf("%q matches %q: %v, %v", c.pattern, c.name, ok, err)
+		}
+	}
+	if _, err := record.MatchName("[", "a"); err == nil {
+		t.Error("a bad pattern is taken")
+	}
+}
+
 func TestBadNamesAreRefusedWithTheReason(t *testing.T) {
 	for name, word := range backendtest.BadNames() {
 		err := record.CheckName(name)
