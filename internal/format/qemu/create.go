@@ -125,7 +125,7 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 	if err != nil {
 		return err
 	}
-	return end(ctx, d, g)
+	return g.close(ctx, d)
 }
 
 // canAllocate tries whether this build of QEMU has what allocates ahead. An error that
@@ -134,14 +134,6 @@ func canAllocate(ctx context.Context, d *tool.Daemon, file string) bool {
 	node := object{"node-name": aheadDriver}
 	add := object{"driver": aheadDriver, "file": file, "node-name": aheadDriver}
 	return d.Do(ctx, "blockdev-add", add) == nil && d.Do(ctx, "blockdev-del", node) == nil
-}
-
-// end closes what is open, in order, and ends the child.
-func end(ctx context.Context, d *tool.Daemon, g *graph) error {
-	if err := g.close(ctx, d); err != nil {
-		return err
-	}
-	return d.Quit(ctx)
 }
 
 // options are those of blockdev-create, without the file.
@@ -224,7 +216,7 @@ func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 		err = d.Execute(ctx, "block_resize", object{"node-name": node, "size": capacity}, nil)
 	}
 	if err == nil {
-		err = end(ctx, d, g)
+		err = g.close(ctx, d)
 	}
 	return failed("resize", top.Format, top.File, err)
 }
