@@ -18,16 +18,16 @@ func main() {
 		record.ExitDone, record.ExitFailed, record.ExitUsage, record.ExitBusy,
 		record.ExitExists, record.ExitDenied, record.ExitUnsupported,
 	}
-	p := cmdline.Program{App: newApp(), Exits: exits, Files: files, SeeAlso: []string{"storagedctl(8)", "storage-helper(8)", manual}}
+	p := cmdline.Program{App: newApp(), Exits: exits, Files: files, SeeAlso: []string{"storaged.toml(5)", "storagedctl(8)", "storage-helper(8)", manual}, Pages: []cmdline.Page{settingsPage()}}
 	os.Exit(p.Main(os.Args))
 }
 
-// manual is where packages put the description of the settings.
+// manual is where packages put what a manual page is too short for.
 const manual = "/usr/share/doc/storaged/operations.md"
 
 // files are those of the system's daemon; the settings move them.
 var files = []cmdline.File{
-	{Path: "/etc/storaged/storaged.toml", Holds: "the settings. " + manual + " explains every key, under What runs where."},
+	{Path: "/etc/storaged/storaged.toml", Holds: "the settings, see storaged.toml(5)."},
 	{Path: "/etc/storaged/storaged.toml.d/*.toml", Holds: "more of them, read after it in the order of their names."},
 	{Path: "/run/storaged/storaged.sock", Holds: "the main socket, for root and the group storaged."},
 	{Path: "/run/storaged/storaged-ro.sock", Holds: "the socket for reading, for everybody."},

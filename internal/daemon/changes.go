@@ -6,9 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
-
-	"storaged/internal/quantity"
 )
 
 // fixed are the settings, and tables of them, that a running daemon cannot change.
@@ -64,11 +61,7 @@ func collect(in reflect.Value, key string, all map[string]string) {
 		case isTable(f.Type):
 			collect(v, below(key, f.Tag.Get("toml")), all)
 		default:
-			value := v.Interface()
-			if d, ok := value.(quantity.Duration); ok {
-				value = time.Duration(d)
-			}
-			all[below(key, f.Tag.Get("toml"))] = fmt.Sprintf("%+v", value)
+			all[below(key, f.Tag.Get("toml"))] = fmt.Sprintf("%+v", v.Interface())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -55,20 +56,29 @@ type StopConfig struct {
 // DefaultConfig is the system's daemon for root, and for others one of their
 // own (session mode).
 func DefaultConfig() Config {
-	c := Config{Settings: service.DefaultSettings(), Group: "storaged", LogLevel: "info", LogFormat: "text", Upload: UploadConfig{Silence: defaultSilence}, Libvirt: defaultLibvirt()}
-	c.File, c.StateDir, c.RuntimeDir = "/etc/storaged/storaged.toml", "/var/lib/storaged", "/run/storaged"
+	c := systemConfig()
 	if os.Geteuid() != 0 {
 		c.session()
 	}
 	return c
 }
 
+// systemConfig is that of the system's daemon.
+func systemConfig() Config {
+	c := Config{Settings: service.DefaultSettings(), Group: "storaged", LogLevel: "info", LogFormat: "text", Upload: UploadConfig{Silence: defaultSilence}, Libvirt: defaultLibvirt()}
+	c.File, c.StateDir, c.RuntimeDir = "/etc/storaged/storaged.toml", "/var/lib/storaged", "/run/storaged"
+	return c
+}
+
+// session makes it that of a user's own.
 func (c *Config) session() {
 	home := os.Getenv("HOME")
 	c.StateDir = filepath.Join(xdg("XDG_STATE_HOME", filepath.Join(home, ".local/state")), "storaged")
 	c.RuntimeDir = filepath.Join(xdg("XDG_RUNTIME_DIR", filepath.Join(c.StateDir, "run")), "storaged")
 	c.File = filepath.Join(xdg("XDG_CONFIG_HOME", filepath.Join(home, ".config")), "storaged/storaged.toml")
 	c.Group = ""
+	c.Libvirt.Listen = false
+	c.Libvirt.RunDir = filepath.Join(xdg("XDG_RUNTIME_DIR", filepath.Join(home, ".cache")), "libvirt")
 }
 
 func xdg(name, fallback string) string {
@@ -81,16 +91,17 @@ func xdg(name, fallback string) string {
 // Complete fills in what follows from other settings, and checks them. The error is all that
 // is wrong, see Faults.
 func (c *Config) Complete() error {
-	if c.Socket == "" {
-		c.Socket = filepath.Join(c.RuntimeDir, "storaged.sock")
-	}
-	if c.SocketRO == "" {
-		c.SocketRO = filepath.Join(filepath.Dir(c.Socket), "storaged-ro.sock")
-	}
+	c.completeSockets()
 	if c.Helper == "" {
 		c.Helper = findHelper()
 	}
 	return c.located(errors.Join(c.completePaths(), c.Libvirt.complete(c.Socket), c.completeReceivers(), c.checkHelper(), c.checkGroup(), c.checkLog(), c.Settings.Check()))
+}
+
+// completeSockets has sockets that are not set lie beside each other.
+func (c *Config) completeSockets() {
+	c.Socket = cmp.Or(c.Socket, filepath.Join(c.RuntimeDir, "storaged.sock"))
+	c.SocketRO = cmp.Or(c.SocketRO, filepath.Join(filepath.Dir(c.Socket), "storaged-ro.sock"))
 }
 
 // completePaths makes paths absolute. One of a command line begins in the directory where that

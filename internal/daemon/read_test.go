@@ -186,10 +186,10 @@ url = "https://secret"
 	if len(wrong)+len(more) > 0 {
 		t.Fatal(wrong, more)
 	}
-	if got, want := was.changes(is), []string{"limits.running 64 -> 7", "notify", "stop.drain 0s -> 1m0s"}; !slices.Equal(got, want) {
+	if got, want := was.changes(is), []string{"limits.running 64 -> 7", "notify", "stop.drain 0s -> 1m"}; !slices.Equal(got, want) {
 		t.Errorf("changes %q, want %q", got, want)
 	}
-	want := []string{`log_format stays "text"; "json" holds`, `resume.wipe stays "auto"; "keep" holds`, `upload.silence stays "1h0m0s"; "2h0m0s" holds`}
+	want := []string{`log_format stays "text"; "json" holds`, `resume.wipe stays "auto"; "keep" holds`, `upload.silence stays "1h"; "2h" holds`}
 	got := was.fixedBut(is)
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || !strings.HasPrefix(got[i], want[i]) {

@@ -22,14 +22,6 @@ const (
 	driverLock     = "storage/driver.pid"
 )
 
-// libvirtRunDir is where libvirt has them.
-func libvirtRunDir() string {
-	if os.Geteuid() == 0 {
-		return "/run/libvirt"
-	}
-	return filepath.Join(xdg("XDG_RUNTIME_DIR", filepath.Join(os.Getenv("HOME"), ".cache")), "libvirt")
-}
-
 // driver is libvirt's storage driver as far as others can have it: a locked file.
 type driver struct{ file *os.File }
 

@@ -118,3 +118,16 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	*d = Duration(v)
 	return err
 }
+
+// String is how a file of settings has it, in the largest unit without a remainder.
+func (d Duration) String() string {
+	for _, unit := range []string{"d", "h", "m", "s"} {
+		if size := durationUnits[unit]; d != 0 && time.Duration(d)%size == 0 {
+			return strconv.FormatInt(int64(time.Duration(d)/size), 10) + unit
+		}
+	}
+	if d == 0 {
+		return "0s"
+	}
+	return strconv.FormatInt(time.Duration(d).Milliseconds(), 10) + "ms"
+}

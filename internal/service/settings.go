@@ -70,16 +70,16 @@ func (c Settings) Check() error {
 		if n < 1 {
 			wrong = append(wrong, record.BadSetting(name, "%s must be at least 1, not %d", name, n))
 		}
-		if bound := cmp.Or(most[name], maxSetting); n > bound {
+		if bound := cmp.Or(most[name], MaxSetting); n > bound {
 			wrong = append(wrong, record.BadSetting(name, "%s must be at most %d, not %d", name, bound, n))
 		}
 	}
 	return errors.Join(append(wrong, c.Resume.check(), c.Helpers.check(), c.Logical.check(), c.Pools.check())...)
 }
 
-// maxSetting bounds the numbers of the config file that have no bound of their
+// MaxSetting bounds the numbers of the config file that have no bound of their
 // own: no use is near it, and no product of it overflows.
-const maxSetting = 100_000
+const MaxSetting = 100_000
 
 // ResumeConfig says what becomes of jobs whose helper was interrupted: it was
 // killed, or the host was restarted.

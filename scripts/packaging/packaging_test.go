@@ -127,7 +127,7 @@ func holdTheSame(t *testing.T, dir string) {
 	for _, want := range []string{
 		"0755 root:root /usr/sbin/storaged ", "0755 root:root /usr/bin/storagedctl ", "0755 root:root /usr/libexec/storaged/storage-helper ",
 		"0644 root:root /etc/storaged/storaged.toml ", "0644 root:root /usr/lib/systemd/system/storaged.service ",
-		"0644 root:root /usr/share/man/man8/storagedctl.8.gz ", "0644 root:root /usr/share/polkit-1/actions/org.storaged.policy ",
+		"0644 root:root /usr/share/man/man8/storagedctl.8.gz ", "0644 root:root /usr/share/man/man5/storaged.toml.5.gz ", "0644 root:root /usr/share/polkit-1/actions/org.storaged.policy ",
 		"0644 root:root /usr/share/doc/storaged/examples/prometheus/storaged.rules.yml ", "0755 root:root /usr/share/doc/storaged/examples/prometheus/storaged-textfile ",
 		"0644 root:root /usr/share/doc/storaged/examples/grafana/storaged.json ", "0644 root:root /usr/share/doc/storaged/openapi.yaml ",
 	} {

@@ -45,6 +45,7 @@ type Program struct {
 	// Files and SeeAlso are for the manual page alone.
 	Files   []File
 	SeeAlso []string
+	Pages   []Page // manuals of its own beside that
 }
 
 // File is what a program reads or keeps at a path.
@@ -58,9 +59,8 @@ func (p Program) Main(args []string) int {
 		p.complete(args[2:])
 		return record.ExitDone
 	}
-	if len(args) == 2 && args[1] == manCommand {
-		p.man()
-		return record.ExitDone
+	if len(args) > 1 && args[1] == manCommand {
+		return p.manual(args[2:])
 	}
 	inv, err := p.run(args)
 	if err == nil {

@@ -6,19 +6,32 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"storaged/internal/record"
 )
 
-// manCommand is the hidden command that prints the manual page, in roff, for
-// the packages.
+// manCommand is the hidden command that prints the manual page, or the one that
+// is named, in roff, for the packages.
 const manCommand = "__man"
+
+func (p Program) manual(args []string) int {
+	if len(args) == 0 {
+		p.man()
+		return record.ExitDone
+	}
+	for _, page := range p.Pages {
+		if len(args) == 1 && page.Name == args[0] {
+			page.print(p.App.Writer)
+			return record.ExitDone
+		}
+	}
+	return record.ExitUsage
+}
 
 // man prints the manual page: the texts of help, in the order of a manual.
 func (p Program) man() {
 	var b strings.Builder
-	name := strings.ToUpper(p.App.Name)
-	fmt.Fprintf(&b, ".TH %s 8 \"\" \"storaged\"\n", name)
-	b.WriteString(".ad l\n.nh\n") // nobody could copy a command that is stretched, or broken within a word
-	section(&b, "NAME", roff(p.App.Name)+" \\- "+roff(p.App.Usage))
+	title(&b, p.App.Name, 8, p.App.Usage)
 	section(&b, "SYNOPSIS", roff(usageLine(p.App.Name, &cli.Command{Subcommands: p.App.Commands, ArgsUsage: p.App.ArgsUsage})))
 	section(&b, "DESCRIPTION", prose(p.App.Description))
 	if flags := flagEntries(p.App.Flags); len(flags) > 0 {
@@ -38,6 +51,66 @@ func (p Program) man() {
 	}
 	p.manReferences(&b)
 	_, _ = io.WriteString(p.App.Writer, b.String())
+}
+
+// Page is a manual beside that of a program.
+type Page struct {
+	Name     string
+	Section  int
+	Usage    string // in a line
+	Synopsis string
+	Chapters []Chapter
+	SeeAlso  []string
+}
+
+// Chapter is a part of a page: a text as those of help are, and below that entries, each with
+// what it says in paragraphs.
+type Chapter struct {
+	Title   string
+	Part    bool // of the chapter before
+	Text    string
+	Entries []Entry
+}
+
+// Entry is something of which a manual says what it does.
+type Entry struct {
+	Typed string
+	Does  []string
+}
+
+// print writes it in roff.
+func (p Page) print(out io.Writer) {
+	var b strings.Builder
+	title(&b, p.Name, p.Section, p.Usage)
+	section(&b, "SYNOPSIS", roff(p.Synopsis))
+	for _, c := range p.Chapters {
+		if c.Part {
+			fmt.Fprintf(&b, ".SS %s\n%s\n", roff(c.Title), prose(c.Text))
+		} else {
+			section(&b, c.Title, prose(c.Text))
+		}
+		for _, e := range c.Entries {
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(e.Typed), paragraphs(e.Does))
+		}
+	}
+	section(&b, "SEE ALSO", roff(strings.Join(p.SeeAlso, ",\n")))
+	_, _ = io.WriteString(out, b.String())
+}
+
+// paragraphs are lines of which each begins anew.
+func paragraphs(all []string) string {
+	var out []string
+	for _, text := range all {
+		out = append(out, roff(text))
+	}
+	return strings.Join(out, "\n.br\n")
+}
+
+// title writes what a manual begins with.
+func title(b *strings.Builder, name string, chapter int, usage string) {
+	fmt.Fprintf(b, ".TH %s %d \"\" \"storaged\"\n", strings.ToUpper(name), chapter)
+	b.WriteString(".ad l\n.nh\n") // nobody could copy a command that is stretched, or broken within a word
+	section(b, "NAME", roff(name)+" \\- "+roff(usage))
 }
 
 // manReferences writes what manuals end with, as far as there is any.
