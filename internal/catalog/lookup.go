@@ -76,17 +76,13 @@ func Volume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 
 // notTheSnapshot refuses a snapshot where a volume is to be named; nil: it is none.
 func notTheSnapshot(tx *store.Tx, pool, name string) error {
-	at := strings.LastIndexByte(name, '@')
-	if at < 0 {
+	if !isSnapshot(tx, pool, name) {
 		return nil
 	}
-	if _, err := entry(tx, pool, record.SnapshotFile(name[:at], name[at+1:])); err != nil {
-		return nil
-	}
-	is := pool + "/" + name
+	is, of := pool+"/"+name, pool+"/"+name[:strings.LastIndexByte(name, '@')]
 	return record.Errorf(record.NotFound, "%q is a snapshot and no volume: it stays as it is, its keys too", is).
 		WithHint("%s makes a volume of it, %s makes %q that again, %s takes it away",
-			record.Do("snapshot.clone", is, "POOL/NAME"), record.Do("snapshot.restore", is), pool+"/"+name[:at], record.Do("snapshot.delete", is))
+			record.Do("snapshot.clone", is, "POOL/NAME"), record.Do("snapshot.restore", is), of, record.Do("snapshot.delete", is))
 }
 
 // IgnoreNotFound takes a record that is gone for no failure: others may have removed it.
@@ -98,7 +94,7 @@ func IgnoreNotFound(err error) error {
 }
 
 // FreeName refuses a name that no volume of the pool can have, and one that the
-// catalog has already.
+// catalog has already, be it as that of a snapshot.
 func FreeName(tx *store.Tx, p *store.Pool, name string) error {
 	if err := nameable(p, name); err != nil {
 		return err
@@ -107,13 +103,32 @@ func FreeName(tx *store.Tx, p *store.Pool, name string) error {
 	v, err := tx.Volume(pool, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return nil
+		return notOfASnapshot(tx, pool, name)
 	case err != nil:
 		return err
 	case v.State == record.VolumeBuilding:
 		return record.Errorf(record.Exists, "volume \"%s/%s\" is being made%s", pool, name, byJob(v.Job))
 	}
 	return &NameTakenError{record.Errorf(record.Exists, "volume \"%s/%s\" exists already", pool, name), v}
+}
+
+// notOfASnapshot refuses the name VOLUME@NAME of a snapshot: whoever says it means that.
+func notOfASnapshot(tx *store.Tx, pool, name string) error {
+	if !isSnapshot(tx, pool, name) {
+		return nil
+	}
+	return record.Errorf(record.Exists, "\"%s/%s\" is a snapshot already", pool, name).
+		WithHint("choose another name; %s takes that one away", record.Do("snapshot.delete", pool+"/"+name))
+}
+
+// isSnapshot reports whether VOLUME@NAME is one.
+func isSnapshot(tx *store.Tx, pool, name string) bool {
+	at := strings.LastIndexByte(name, '@')
+	if at < 0 {
+		return false
+	}
+	_, err := entry(tx, pool, record.SnapshotFile(name[:at], name[at+1:]))
+	return err == nil
 }
 
 // NameTakenError is the refusal of a name that the catalog has.

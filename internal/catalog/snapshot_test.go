@@ -55,4 +55,16 @@ func TestSnapshotIsNoVolume(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for name, want := range map[string]record.Code{"v@s": record.Exists, "v@other": "", "v@": "", "@s": ""} {
+		err := d.store.View(func(tx *store.Tx) error {
+			p, err := Pool(tx, "p")
+			if err != nil {
+				return err
+			}
+			return FreeName(tx, p, name)
+		})
+		if (err == nil) != (want == "") || err != nil && record.CodeOf(err) != want {
+			t.Errorf("a volume named %s: %v", name, err)
+		}
+	}
 }

@@ -37,7 +37,12 @@ func known() operation.Known {
 			return []operation.Layer{{Volume: was, Format: "qcow2"}}, nil
 		},
 		Above: func(string) ([]operation.Layer, error) { return nil, nil },
-		Other: func(string, string) (record.Volume, error) { return vols[0], nil },
+		Other: func(_, name string) (record.Volume, error) {
+			if name == "vm@was" {
+				return record.Volume{}, record.Errorf(record.NotFound, "no volume %q", name)
+			}
+			return vols[0], nil
+		},
 		Volumes: func(pattern string) (out []record.Volume, err error) {
 			for _, v := range vols {
 				if ok, err := record.MatchName(pattern, v.Name); ok && err == nil {
@@ -105,6 +110,11 @@ func overlaid(k *operation.Known) {
 // smaller has every other volume be smaller.
 func smaller(k *operation.Known) {
 	k.Other = func(string, string) (record.Volume, error) { return record.Volume{Capacity: 99}, nil }
+}
+
+// named has a volume by every name.
+func named(k *operation.Known) {
+	k.Other = func(string, string) (record.Volume, error) { return record.Volume{}, nil }
 }
 
 func torn(k *operation.Known) { k.Volume.Problem = "its tables cannot be" }
@@ -447,6 +457,7 @@ func TestEachStageRefusesWhatItCanSee(t *testing.T) {
 		{&operation.SnapshotCreateRequest{Name: "a@b"}, nil, "plan", record.Invalid, "contains an @"},
 		{&operation.SnapshotCreateRequest{Name: strings.Repeat("x", 250)}, nil, "plan", record.Invalid, "of 263 bytes"},
 		{&operation.SnapshotCreateRequest{Name: "was"}, []change{frozen}, "allowed", record.Exists, "already"},
+		{&operation.SnapshotCreateRequest{Name: "was"}, []change{named}, "allowed", record.Exists, "is a volume already"},
 		{&operation.SnapshotCreateRequest{Name: "was"}, []change{split}, "allowed", record.Unsupported, "would share with it"},
 		{onSnapshot(&operation.SnapshotRestoreRequest{}), nil, "allowed", record.NotFound, "no snapshot"},
 		{onSnapshot(&operation.SnapshotDeleteRequest{}), nil, "allowed", record.NotFound, "no snapshot"},

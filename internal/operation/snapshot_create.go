@@ -56,12 +56,15 @@ func (*SnapshotCreate) Effect() Effect { return Preserves }
 // Relies on the content.
 func (*SnapshotCreate) Relies() bool { return true }
 
-// Allowed refuses a second one of the same name, and a volume whose content lies
-// elsewhere, or is opened by another secret by now.
+// Allowed refuses a second one of the same name, one that a volume has already, and a volume
+// whose content lies elsewhere, or is opened by another secret by now.
 func (o *SnapshotCreate) Allowed(k Known) error {
 	if slices.Contains(k.Volume.Snapshots, o.Snapshot) {
 		return record.Errorf(record.Exists, "volume %s has a snapshot %q already", k.quoted(), o.Snapshot).
 			WithHint("choose another name; %s deletes that one", record.Do("snapshot.delete", k.name()+"@"+o.Snapshot))
+	}
+	if _, err := k.Other(k.On.Pool, o.Name+"@"+o.Snapshot); err == nil {
+		return record.Errorf(record.Exists, "%q is a volume already", k.name()+"@"+o.Snapshot).WithHint("choose another name")
 	}
 	if err := k.opened(o.Secret); err != nil {
 		return err
