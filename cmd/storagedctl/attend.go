@@ -115,6 +115,7 @@ func (a *attendance) wait(ctx context.Context, submit func(context.Context)) ([]
 	defer func() {
 		cancel()
 		a.tasks.Wait()
+		a.display.Flush()
 	}()
 	feed, err := openFeed(ctx, a.session, 0) // to begin is not waited for: a signal ends that as it ends any program
 	if err != nil {
@@ -535,6 +536,7 @@ func (a *attendance) saySlow() {
 }
 
 func (a *attendance) timedOut() error {
+	a.tool.hurry()
 	d := cmdline.Duration(a.cli, "timeout")
 	return a.leaving(record.TimedOut, "not over after "+quantity.FormatDuration(*d)).
 		WithHint("storagedctl job wait %s", a.numbers("NUMBER"))

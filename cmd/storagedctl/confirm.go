@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -105,8 +104,8 @@ func (s *session) verb() string { return verbOf(s.cli) }
 func (s *session) interactive() bool { return isTerminal(s.in) && isTerminal(s.errs) }
 
 func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(f)
+	f := term.FileOf(stream)
+	return f != nil && term.IsTerminal(f)
 }
 
 // goners describes volumes that lose their content: bytes, holders, children. The error is

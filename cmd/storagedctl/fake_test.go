@@ -46,6 +46,7 @@ type fake struct {
 	answer   chan struct{}            // when not nil, starts wait for it
 	asked    chan struct{}            // gets one for each start, before that
 	changed  chan struct{}            // gets one for each cancel asked
+	reply    chan struct{}            // when not nil, cancels and pauses wait for it
 	nextLog  map[int64]string         // logs by number
 
 	patched   contract.LimitsPatch // the last
@@ -480,6 +481,7 @@ func (f *fake) ForgetJob(_ context.Context, _ record.Caller, job string) (*recor
 
 func (f *fake) CancelJob(_ context.Context, _ record.Caller, job string, r contract.JobCancel) (record.Job, error) {
 	f.locked(func(f *fake) { f.requests = append(f.requests, r) })
+	f.hesitate()
 	j, err := f.Job(context.Background(), job)
 	if err == nil && j.State.Terminal() {
 		return j, record.Errorf(record.WrongState, "job %d has ended: %s", j.Number, j.State)
@@ -492,12 +494,23 @@ func (f *fake) CancelJob(_ context.Context, _ record.Caller, job string, r contr
 	return j, err
 }
 
+// hesitate waits until the test lets a change be answered.
+func (f *fake) hesitate() {
+	f.mu.Lock()
+	reply := f.reply
+	f.mu.Unlock()
+	if reply != nil {
+		<-reply
+	}
+}
+
 func (f *fake) FailJob(_ context.Context, job string, why *record.Error) error {
 	_, err := f.set(job, failed(why.Code))
 	return err
 }
 
 func (f *fake) PauseJob(_ context.Context, _ record.Caller, job string) (record.Job, error) {
+	f.hesitate()
 	return f.set(job, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, []string{"user"} })
 }
 

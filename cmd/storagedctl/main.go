@@ -4,10 +4,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
+
+	"storaged/internal/term"
 )
 
 func main() {
@@ -30,16 +34,45 @@ const reconnectPatience = 5 * time.Minute
 
 // standard is the tool as the shell starts it.
 func standard() *tool {
-	return &tool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, signals: watchSignals(), after: time.After, patience: reconnectPatience}
+	t := &tool{in: os.Stdin, out: writerTo(os.Stdout), errs: writerTo(os.Stderr), after: time.After, patience: reconnectPatience}
+	t.signals = watchSignals(t.hurry)
+	return t
+}
+
+// writerTo gives a stream so that hurry frees who writes to it, where it is a terminal:
+// that may be stopped.
+func writerTo(f *os.File) io.Writer {
+	if term.IsTerminal(f) {
+		return term.NewWriter(f)
+	}
+	return f
+}
+
+// direct gives a stream for another program: the terminal, where it is one.
+func direct(stream io.Writer) io.Writer {
+	if f := term.FileOf(stream); f != nil {
+		return f
+	}
+	return stream
+}
+
+// hurry frees who writes to a terminal that takes nothing, as the command shall end.
+func (t *tool) hurry() {
+	for _, s := range []io.Writer{t.out, t.errs} {
+		if w, ok := s.(*term.Writer); ok {
+			w.Hurry()
+		}
+	}
 }
 
 // watchSignals gives what a waiting command catches signals with. While none
 // waits, SIGQUIT ends the program at once: Go by itself would print the stacks
-// of all goroutines.
-func watchSignals() func() (<-chan os.Signal, func()) {
+// of all goroutines. With each signal that is caught told is called first, as whoever
+// takes them may be held up.
+func watchSignals(told func()) func() (<-chan os.Signal, func()) {
 	rest := endAtQuit()
 	return func() (<-chan os.Signal, func()) {
-		signals, stop := catch()
+		signals, stop := catch(told)
 		rest()
 		return signals, func() {
 			rest = endAtQuit() // first, lest a signal finds nobody
@@ -65,12 +98,27 @@ func endAtQuit() (stop func()) {
 
 // catch gives the signals that a waiting command answers, until stop. A
 // SIGHUP that was ignored at the start (nohup) stays so.
-func catch() (signals <-chan os.Signal, stop func()) {
+func catch(told func()) (signals <-chan os.Signal, stop func()) {
 	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT}
 	if !signal.Ignored(syscall.SIGHUP) {
 		wanted = append(wanted, syscall.SIGHUP)
 	}
-	ch := make(chan os.Signal, 4) // more at once than a person can send before they are read
-	signal.Notify(ch, wanted...)
-	return ch, func() { signal.Stop(ch) }
+	const most = 4 // at once: more than a person can send before they are read
+	caught, passed := make(chan os.Signal, most), make(chan os.Signal, most)
+	signal.Notify(caught, wanted...)
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for sig := range caught {
+			told()
+			select {
+			case passed <- sig:
+			default:
+			}
+		}
+	})
+	return passed, func() {
+		signal.Stop(caught)
+		close(caught)
+		passing.Wait()
+	}
 }

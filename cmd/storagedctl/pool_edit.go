@@ -127,7 +127,7 @@ func (e *edit) through(ctx context.Context, text string) (string, error) {
 	}
 	words := append(editor(), e.file)
 	c := exec.CommandContext(ctx, words[0], words[1:]...)
-	c.Stdin, c.Stdout, c.Stderr = e.in, e.out, e.errs
+	c.Stdin, c.Stdout, c.Stderr = e.in, direct(e.out), direct(e.errs)
 	if err := c.Run(); err != nil {
 		return "", cmdline.Usagef("editor %q: %v; nothing was changed", strings.Join(words[:len(words)-1], " "), err).
 			WithHint("set EDITOR to one that there is, or give the definition with -f FILE")

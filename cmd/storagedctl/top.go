@@ -60,6 +60,7 @@ type overview struct {
 	lost     string // "" while there is a daemon
 
 	replies chan reply
+	awaited int // replies that are still to come
 	tasks   sync.WaitGroup
 }
 
@@ -79,8 +80,9 @@ type question struct {
 
 // showTop shows the jobs until a key or a signal ends it.
 func showTop(ctx context.Context, s *session) error {
-	in, out := terminalOf(s.in), terminalOf(s.out)
-	if in == nil || out == nil || !term.NewOutput(out).Terminal {
+	in := term.FileOf(s.in)
+	out, ok := s.out.(*term.Writer)
+	if !isTerminal(s.in) || !ok || !out.Output().Terminal {
 		return cmdline.Usagef("top needs a terminal, to show and to be typed at").WithHint("storagedctl list, or storagedctl job watch")
 	}
 	o := &overview{session: s, ended: map[string]time.Time{}, replies: make(chan reply), columns: s.topColumns()}
@@ -101,16 +103,10 @@ func showTop(ctx context.Context, s *session) error {
 	if o.screen, err = term.OpenScreen(in, out); err != nil {
 		return err
 	}
-	defer o.screen.Close()
-	return o.loop(ctx, signals)
-}
-
-// terminalOf gives a stream as the file that it is if that is a terminal.
-func terminalOf(stream any) *os.File {
-	if !isTerminal(stream) {
-		return nil
-	}
-	return stream.(*os.File)
+	err = o.loop(ctx, signals)
+	o.screen.Close()
+	o.outcomes(signals)
+	return err
 }
 
 // begin opens the stream of events and reads the jobs behind that.
@@ -133,7 +129,7 @@ func (o *overview) begin(ctx context.Context) error {
 // loop takes what happens, one thing after the other.
 func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
 	changes := make(chan os.Signal, 1)
-	signal.Notify(changes, syscall.SIGWINCH, syscall.SIGCONT)
+	signal.Notify(changes, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)
 	defer signal.Stop(changes)
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
@@ -154,7 +150,12 @@ func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
 		case <-signals:
 			return cmdline.ErrInterrupted
 		case sig := <-changes:
-			if sig == syscall.SIGCONT {
+			switch sig {
+			case syscall.SIGTSTP:
+				if err := o.screen.Suspend(); err != nil {
+					return err
+				}
+			case syscall.SIGCONT:
 				o.screen.Retake()
 			}
 		case n, open := <-o.feed.out:
@@ -169,6 +170,7 @@ func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
 				due = o.tool.after(drawInterval)
 			}
 		case r := <-o.replies:
+			o.awaited--
 			o.say(r)
 		case <-tick.C:
 		case <-due:
@@ -179,6 +181,26 @@ func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
 			due = nil
 			o.draw()
 		}
+	}
+}
+
+// replyPatience is how long who leaves waits for what came of the keys of before: as a rule
+// that is there at once.
+const replyPatience = 2 * time.Second
+
+// outcomes tells what came of keys after which somebody left before it was shown; a signal
+// ends the waiting for it.
+func (o *overview) outcomes(signals <-chan os.Signal) {
+	for late := o.tool.after(replyPatience); o.awaited > 0; o.awaited-- {
+		select {
+		case r := <-o.replies:
+			o.note("storagedctl: " + r.text)
+			continue
+		case <-late:
+		case <-signals:
+		}
+		o.note("storagedctl: left before the daemon had answered to a key; storagedctl list shows what came of it")
+		return
 	}
 }
 
@@ -576,6 +598,7 @@ func (o *overview) answered(k term.Key) {
 // change makes a change to a job; what comes of it is said in the footer, and the job
 // comes with the events.
 func (o *overview) change(ctx context.Context, j record.Job, do change) {
+	o.awaited++
 	o.tasks.Go(func() {
 		r := reply{}
 		if now, err := do.make(ctx, j.ID); err != nil {

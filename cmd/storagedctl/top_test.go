@@ -161,9 +161,14 @@ func TestTopActsOnNoJobThatNobodySelected(t *testing.T) {
 	p := d.topOn(pty, "")
 	d.run("vol clone images/base.raw images/y --detach")
 	pty.Expect("411")
-	for _, key := range []string{"p", " ", "l", "cy"} {
+	refused := func(key string) {
+		t.Helper()
 		pty.Type("\x0c" + key) // no message is left of the one before
 		pty.Expect("select a job with the arrows first")
+		pty.Type("y")
+	}
+	for _, key := range []string{"p", " ", "l", "c"} {
+		refused(key)
 	}
 	if strings.Contains(pty.Shown(), "\x1b[7m") {
 		t.Error("one is marked as if it were selected")
@@ -175,8 +180,7 @@ func TestTopActsOnNoJobThatNobodySelected(t *testing.T) {
 	d.locked(func(f *fake) { f.change(410, succeeded) })
 	d.serve()
 	pty.Expect("connected to the daemon again")
-	pty.Type("cy")
-	pty.Expect("select a job with the arrows first")
+	refused("c")
 	pty.Type("\x1b[B")
 	pty.Expect("\x1b[7m411")
 	pty.Type("q")

@@ -39,17 +39,23 @@ type Figures struct {
 // Display shows the progress of one piece of work, or of several side by side:
 // on a terminal a line for each that is redrawn, elsewhere plain lines about the
 // first: one at the start, one per 10 % but not more often than every 5 minutes,
-// one at the end. It may be used by several goroutines.
+// one at the end. By way of a Writer nobody waits for the terminal, which gets the newest
+// bars when it takes some. It may be used by several goroutines.
 type Display struct {
 	out Output
 
 	mu     sync.Mutex
+	lines  []string  // which stay, and are not written yet
+	bars   []string  // which stand below them; none before Start, or after End
+	fresh  bool      // there is something that is not written yet
 	drawn  int       // lines of bars at the bottom of the terminal
 	last   time.Time // of the bars or line
 	shown  []Figures
 	rest   func(fit int) string
 	decile int // last one printed
 }
+
+var _ source = (*Display)(nil)
 
 // NewDisplay makes a display on out.
 func NewDisplay(out Output) *Display { return &Display{out: out} }
@@ -99,10 +105,11 @@ func decile(f Figures) int {
 func (d *Display) show(all []Figures) {
 	d.shown, d.last, d.decile = all, d.out.Now(), decile(all[0])
 	if d.out.Terminal {
-		d.write(d.top() + d.draw())
-		return
+		d.bars = d.layOut()
+	} else {
+		d.lines = append(d.lines, all[0].line())
 	}
-	d.write(all[0].line() + "\n")
+	d.tell()
 }
 
 // top goes to where the bars begin.
@@ -113,27 +120,68 @@ func (d *Display) top() string {
 	return "\r"
 }
 
-// draw gives the bars from the top on, and takes away what stood below them.
-func (d *Display) draw() string {
+// layOut gives the bars and what stands below them.
+func (d *Display) layOut() []string {
 	fit := d.shown
 	if height := max(d.out.height()-1, 1); len(fit) > height { // a line is for notes
 		fit = fit[:max(height-1, 1)]
 	}
-	var lines []string
+	var bars []string
 	for _, f := range fit {
-		lines = append(lines, d.bar(f)+"\x1b[K")
+		bars = append(bars, d.bar(f)+"\x1b[K")
 	}
 	if d.rest != nil {
 		if text := d.rest(len(fit)); text != "" {
-			lines = append(lines, cut(Escape(text), d.out.Width()-1)+"\x1b[K")
+			bars = append(bars, cut(Escape(text), d.out.Width()-1)+"\x1b[K")
 		}
 	}
-	below := ""
-	if len(lines) < d.drawn {
+	return bars
+}
+
+// tell has what is not written yet written.
+func (d *Display) tell() {
+	d.fresh = true
+	if w, ok := d.out.W.(*Writer); ok {
+		w.later(d)
+		return
+	}
+	_, _ = io.WriteString(d.out.W, d.compose()) // work goes on although nobody can see it
+}
+
+// next is what is not written yet.
+func (d *Display) next() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.compose()
+}
+
+// compose gives what is not written yet: lines above the bars, or these in place of those
+// that are drawn.
+func (d *Display) compose() string {
+	text, below := "", ""
+	switch {
+	case !d.fresh:
+		return ""
+	case len(d.lines) == 0 && len(d.bars) > 0:
+		text = d.top()
+	case d.drawn > 0:
+		text = d.clear()
+	}
+	for _, l := range d.lines {
+		text += l + "\n"
+	}
+	if len(d.bars) < d.drawn {
 		below = "\x1b[J"
 	}
-	d.drawn = len(lines)
-	return strings.Join(lines, "\n") + below
+	d.lines, d.drawn, d.fresh = nil, len(d.bars), false
+	return text + strings.Join(d.bars, "\n") + below
+}
+
+// Flush waits for the terminal, as a Writer does.
+func (d *Display) Flush() {
+	if w, ok := d.out.W.(*Writer); ok {
+		w.Flush()
+	}
 }
 
 // clear takes the bars away.
@@ -160,29 +208,25 @@ func (d *Display) Note(text string) {
 	d.above(Escape(text))
 }
 
-// above prints a line, with the bars redrawn below it.
+// above prints a line, with the bars drawn anew below it.
 func (d *Display) above(line string) {
-	if d.drawn == 0 {
-		d.write(line + "\n")
-		return
+	d.lines = append(d.lines, line)
+	if len(d.bars) > 0 {
+		d.bars = d.layOut()
 	}
-	d.write(d.clear() + line + "\n" + d.draw())
+	d.tell()
 }
 
 // End takes the bars away and prints the last line, if there is one to say.
 func (d *Display) End(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.drawn > 0 {
-		d.write(d.clear())
-	}
+	d.bars = nil
 	if text != "" {
-		d.write(Escape(text) + "\n")
+		d.lines = append(d.lines, Escape(text))
 	}
+	d.tell()
 }
-
-// write ignores errors: work goes on although nobody can see it.
-func (d *Display) write(s string) { _, _ = io.WriteString(d.out.W, s) }
 
 // line gives the figures as a plain line.
 func (f Figures) line() string {

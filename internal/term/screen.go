@@ -3,9 +3,8 @@ package term
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -19,9 +18,14 @@ import (
 // every key. Close gives back what was there before.
 type Screen struct {
 	in     *os.File
-	out    Output
+	w      *Writer
+	out    Output       // by way of w
 	before *xterm.State // nil while the terminal is not ours
 	keys   chan Key     // closed by read
+
+	mu    sync.Mutex
+	modes string // what takes or gives the terminal, if it is not written yet
+	frame string // what is shown then, if it is not written yet: one takes the other's place
 
 	closing chan struct{} // closed by Close, which ends tell
 	wake    *os.File      // closed by Close, which ends poll: awoken is its other end
@@ -63,13 +67,15 @@ const (
 	giveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 )
 
+var _ source = (*Screen)(nil)
+
 // OpenScreen takes the terminal that in and out are.
-func OpenScreen(in, out *os.File) (*Screen, error) {
+func OpenScreen(in *os.File, out *Writer) (*Screen, error) {
 	awoken, wake, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
 	}
-	s := &Screen{in: in, out: NewOutput(out), keys: make(chan Key), closing: make(chan struct{}), wake: wake, awoken: awoken, ended: make(chan struct{})}
+	s := &Screen{in: in, w: out, out: out.Output(), keys: make(chan Key), closing: make(chan struct{}), wake: wake, awoken: awoken, ended: make(chan struct{})}
 	if err := s.take(); err != nil {
 		_ = wake.Close()
 		_ = awoken.Close()
@@ -86,22 +92,24 @@ func (s *Screen) take() error {
 		return fmt.Errorf("cannot take the terminal: %w", err)
 	}
 	s.before = before
-	s.write(takeScreen)
+	s.show(func() { s.modes, s.frame = takeScreen, "" })
 	return nil
 }
 
-// give makes the terminal what it was.
+// give makes the terminal what it was: of one that takes nothing at least the modes.
 func (s *Screen) give() {
 	if s.before == nil {
 		return
 	}
-	s.write(giveScreen)
+	s.show(func() { s.modes, s.frame = s.modes+giveScreen, "" })
+	s.w.settle()
 	_ = xterm.Restore(int(s.in.Fd()), s.before) // a terminal that is gone needs nothing
 	s.before = nil
 }
 
-// Close gives the terminal back.
+// Close gives the terminal back. Nobody waits long for that any more.
 func (s *Screen) Close() {
+	s.w.Hurry()
 	s.give()
 	close(s.closing)
 	_ = s.wake.Close()
@@ -110,17 +118,11 @@ func (s *Screen) Close() {
 }
 
 // Suspend gives the terminal back and stops the program, as Ctrl-Z does, until it is
-// let go on. SIGTSTP must never have been caught: what it does by default is done by
-// no handler of Go's.
+// let go on.
 func (s *Screen) Suspend() error {
 	s.give()
-	// To this thread: it is delivered before the call returns, and not while the
-	// terminal is ours again.
-	runtime.LockOSThread()
-	err := unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.SIGTSTP)
-	runtime.UnlockOSThread()
-	if err != nil {
-		return fmt.Errorf("cannot stop: %w", err)
+	if err := suspend(); err != nil {
+		return err
 	}
 	return s.take()
 }
@@ -129,7 +131,7 @@ func (s *Screen) Suspend() error {
 // had it meanwhile may have changed it.
 func (s *Screen) Retake() {
 	_, _ = xterm.MakeRaw(int(s.in.Fd())) // that it is gone is learned from its keys
-	s.write(takeScreen)
+	s.show(func() { s.modes, s.frame = takeScreen, "" })
 }
 
 // Keys gives what is typed. It is closed when the terminal is gone.
@@ -151,7 +153,7 @@ func (s *Screen) Draw(lines []Line) {
 		b.WriteString(s.out.line(l, width) + "\x1b[K")
 	}
 	b.WriteString("\x1b[J")
-	s.write(b.String())
+	s.show(func() { s.frame = b.String() })
 }
 
 // line gives a line as it is written. One that is shown reversed is so to its end.
@@ -168,8 +170,23 @@ func (o Output) line(l Line, width int) string {
 	return o.Paint(l.Style, text)
 }
 
-// write ignores errors: that the terminal is gone is learned from its keys.
-func (s *Screen) write(text string) { _, _ = s.out.W.Write([]byte(text)) }
+// show changes what is to be written, and has it written. That the terminal is gone is
+// learned from its keys.
+func (s *Screen) show(change func()) {
+	s.mu.Lock()
+	change()
+	s.mu.Unlock()
+	s.w.later(s)
+}
+
+// next is what is not written yet.
+func (s *Screen) next() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := s.modes + s.frame
+	s.modes, s.frame = "", ""
+	return text
+}
 
 // escapePatience is how long the rest of a key's bytes may be behind its first one,
 // which by itself is the key Escape.

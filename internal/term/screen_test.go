@@ -1,9 +1,11 @@
 package term
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -48,7 +50,7 @@ func TestScreenDrawsTextAsText(t *testing.T) {
 	t.Setenv("NO_COLOR", "")
 	pty := ptytest.Open(t, 20)
 	pty.ResizeTo(20, 3)
-	s, err := OpenScreen(pty.Slave, pty.Slave)
+	s, err := OpenScreen(pty.Slave, NewWriter(pty.Slave))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,4 +68,81 @@ func TestScreenDrawsTextAsText(t *testing.T) {
 	if k, open := <-s.Keys(); open {
 		t.Errorf("key %q after the end", k)
 	}
+}
+
+// Who draws on a terminal that takes nothing is not held up; when it goes on it shows the
+// newest frame, and no older one that it had not taken.
+func TestScreenOfAStoppedTerminal(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	pty := ptytest.Open(t, 40)
+	s, err := OpenScreen(pty.Slave, NewWriter(pty.Slave))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Draw([]Line{{"first", 0}})
+	pty.Expect("first")
+	pty.Stop()
+	for i := range 100 {
+		s.Draw([]Line{{fmt.Sprintf("frame %d.", i), 0}})
+	}
+	pty.Go()
+	pty.Expect("frame 99.")
+	if n := strings.Count(pty.Shown(), "frame "); n > 2 { // one may have been under way
+		t.Errorf("%d frames are shown", n)
+	}
+	pty.Stop()
+	s.Draw(nil)
+	s.Close()
+	pty.Go()
+	pty.Expect(giveScreen)
+}
+
+// So it is with bars, and no line that stays is left out.
+func TestDisplayOfAStoppedTerminal(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "1")
+	pty := ptytest.Open(t, 80)
+	w := NewWriter(pty.Slave)
+	out := w.Output()
+	now := time.Unix(1000, 0)
+	out.Now = func() time.Time { return now }
+	d := NewDisplay(out)
+	d.Start(at(0))
+	pty.Expect("0.0 %")
+	pty.Stop()
+	for i := range 99 {
+		now = now.Add(redrawInterval)
+		d.Update(at(float64(i)))
+		if i%33 == 0 {
+			d.Note(fmt.Sprintf("note %d.", i))
+		}
+	}
+	pty.Go()
+	for _, text := range []string{"note 0.", "note 33.", "note 66.", "98.0 %"} {
+		pty.Expect(text)
+	}
+	if n := strings.Count(pty.Shown(), "98.0 %") + strings.Count(pty.Shown(), "50.0 %"); n > 1 {
+		t.Errorf("%q", pty.Shown())
+	}
+	d.End("over")
+	d.Flush()
+	pty.Expect("over")
+}
+
+// Who was told to leave does not wait for a terminal that takes nothing, neither who is
+// at it already.
+func TestHurryFreesWhoWrites(t *testing.T) {
+	pty := ptytest.Open(t, 80)
+	pty.Hang()
+	w := NewWriter(pty.Slave)
+	written := make(chan error)
+	go func() {
+		_, err := w.Write([]byte("a word"))
+		written <- err
+	}()
+	w.Hurry()
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	w.Flush()
 }

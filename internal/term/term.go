@@ -52,6 +52,17 @@ func (o Output) height() int {
 	return o.Height()
 }
 
+// FileOf gives the file that a stream is, also by way of a Writer; nil: it is none.
+func FileOf(stream any) *os.File {
+	switch s := stream.(type) {
+	case *os.File:
+		return s
+	case *Writer:
+		return s.File()
+	}
+	return nil
+}
+
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool { return xterm.IsTerminal(int(f.Fd())) }
 

@@ -166,8 +166,11 @@ func Hint(h record.Hint) string { return h.Words(record.Call.CommandLine) }
 
 // Output looks at a writer of an App: a terminal or not.
 func Output(w io.Writer) term.Output {
-	if f, ok := w.(*os.File); ok {
-		return term.NewOutput(f)
+	switch w := w.(type) {
+	case *os.File:
+		return term.NewOutput(w)
+	case *term.Writer:
+		return w.Output()
 	}
 	return term.Output{W: w, Width: func() int { return 80 }, Now: time.Now}
 }

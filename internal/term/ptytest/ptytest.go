@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +25,11 @@ type Terminal struct {
 
 	t      testing.TB
 	master *os.File
+	name   string
 	done   chan struct{} // closed by read at its end
+	hang   chan struct{} // closed by Hang, which read obeys
+	hung   chan struct{} // closed by read then
+	closed chan struct{} // closed by close
 
 	mu    sync.Mutex
 	seen  bytes.Buffer
@@ -46,9 +52,13 @@ func Open(t testing.TB, columns int) *Terminal {
 		}
 		return err
 	})
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	name := fmt.Sprintf("/dev/pts/%d", number)
+	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
 	check(t, err)
-	term := &Terminal{Slave: slave, t: t, master: master, done: make(chan struct{}), grown: make(chan struct{})}
+	term := &Terminal{
+		Slave: slave, t: t, master: master, name: name, done: make(chan struct{}), grown: make(chan struct{}),
+		hang: make(chan struct{}), hung: make(chan struct{}), closed: make(chan struct{}),
+	}
 	term.Resize(columns)
 	go term.read()
 	t.Cleanup(term.close)
@@ -88,6 +98,7 @@ func (p *Terminal) HangUp() {
 }
 
 func (p *Terminal) close() {
+	close(p.closed)
 	_ = p.Slave.Close()
 	_ = p.master.Close()
 	<-p.done
@@ -106,7 +117,63 @@ func (p *Terminal) read() {
 		if err != nil {
 			return
 		}
+		select {
+		case <-p.hang:
+			close(p.hung)
+			<-p.closed
+			return
+		default:
+		}
 	}
+}
+
+// Hang has the terminal take no byte any more, as one whose window hangs: nobody reads
+// what it is sent, and it has no room for more.
+func (p *Terminal) Hang() {
+	p.t.Helper()
+	close(p.hang)
+	fd, err := unix.Open(p.name, unix.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	check(p.t, err)
+	defer unix.Close(fd)
+	full := func() bool { // also when the kernel has moved on what there is
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 100)
+		return n == 0 && err == nil
+	}
+	for hung := false; ; {
+		_, err := unix.Write(fd, make([]byte, 512))
+		switch {
+		case err == unix.EAGAIN && !hung:
+			<-p.hung // what it has just read is filled up again
+			hung = true
+		case err == unix.EAGAIN && full():
+			return
+		case err != unix.EINTR && err != unix.EAGAIN:
+			check(p.t, err)
+		}
+	}
+}
+
+// HeldUp reports whether a process is in a write, as it is as long as its terminal takes
+// nothing.
+func HeldUp(t testing.TB, pid int) bool {
+	t.Helper()
+	calls, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	check(t, err)
+	return slices.ContainsFunc(calls, func(path string) bool {
+		call, err := os.ReadFile(path) // a thread may have ended
+		return err == nil && strings.HasPrefix(string(call), fmt.Sprintf("%d 0x", unix.SYS_WRITE))
+	})
+}
+
+// Stop has the terminal take no byte until Go, as Ctrl-S does.
+func (p *Terminal) Stop() { p.flow(unix.TCOOFF) }
+
+// Go has the terminal go on, as Ctrl-Q does.
+func (p *Terminal) Go() { p.flow(unix.TCOON) }
+
+func (p *Terminal) flow(action int) {
+	p.t.Helper()
+	check(p.t, unix.IoctlSetInt(int(p.Slave.Fd()), unix.TCXONC, action))
 }
 
 // Expect waits until the terminal has shown text after what earlier calls
