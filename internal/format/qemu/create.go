@@ -125,7 +125,7 @@ func Create(ctx context.Context, f *os.File, n New) (err error) {
 	if err != nil {
 		return err
 	}
-	return g.close(ctx, d)
+	return end(ctx, d, g)
 }
 
 // canAllocate tries whether this build of QEMU has what allocates ahead. An error that
@@ -134,6 +134,14 @@ func canAllocate(ctx context.Context, d *tool.Daemon, file string) bool {
 	node := object{"node-name": aheadDriver}
 	add := object{"driver": aheadDriver, "file": file, "node-name": aheadDriver}
 	return d.Do(ctx, "blockdev-add", add) == nil && d.Do(ctx, "blockdev-del", node) == nil
+}
+
+// end closes what is open, in order, and ends the child.
+func end(ctx context.Context, d *tool.Daemon, g *graph) error {
+	if err := g.close(ctx, d); err != nil {
+		return err
+	}
+	return d.Quit(ctx)
 }
 
 // options are those of blockdev-create, without the file.
@@ -216,7 +224,7 @@ func Resize(ctx context.Context, top Layer, capacity int64, c Child) error {
 		err = d.Execute(ctx, "block_resize", object{"node-name": node, "size": capacity}, nil)
 	}
 	if err == nil {
-		err = g.close(ctx, d)
+		err = end(ctx, d, g)
 	}
 	return failed("resize", top.Format, top.File, err)
 }

@@ -243,8 +243,7 @@ func (g *graph) open(ctx context.Context, c Child) (d *tool.Daemon, err error) {
 	return tool.StartDaemon(ctx, link, tool.Command{Files: g.files, Secrets: g.secrets, Policy: g.policy, Lock: c.Lock, Limits: limits}, opens)
 }
 
-// close closes all nodes, which writes what is left of them: the child has nothing to lose
-// then.
+// close closes all nodes, which writes what is left of them.
 func (g *graph) close(ctx context.Context, d *tool.Daemon) error {
 	for _, node := range slices.Backward(g.nodes) {
 		if err := d.Do(ctx, "blockdev-del", object{"node-name": node["node-name"]}); err != nil {

@@ -40,7 +40,7 @@ func TryKey(ctx context.Context, top Layer, c Child) error {
 		return failed("open by its secret", top.Format, top.File, err)
 	}
 	defer d.Abandon()
-	return g.close(ctx, d)
+	return end(ctx, d, g)
 }
 
 // amend changes the key slots of an image; what it stands on is not opened.
@@ -72,7 +72,7 @@ func (l Layer) amend(ctx context.Context, c Child, secret []byte, change object)
 		})
 	}
 	if err == nil {
-		err = g.close(ctx, d)
+		err = end(ctx, d, g)
 	}
 	return failed("change the keys of", l.Format, l.File, err)
 }

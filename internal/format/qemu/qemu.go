@@ -219,8 +219,7 @@ func (g *graph) exported() (ids []string) {
 }
 
 // Close makes what was written durable, closes the image, so that it is marked as
-// closed in order, and ends the child: at once when nothing is open any more, since QEMU
-// waits at its own end for a thread that sleeps. After an error the image may have to be
+// closed in order, and ends the child. After an error the image may have to be
 // repaired.
 func (i *Image) Close() error {
 	defer i.watching.Wait()
@@ -235,10 +234,10 @@ func (i *Image) Close() error {
 	if err == nil {
 		err = i.asked.do(func() error { return i.graph.close(ctx, i.daemon) })
 	}
-	if err != nil {
-		_ = i.asked.do(func() error { return i.daemon.Quit(ctx) }) // the other error says more
-	} else {
-		i.daemon.Abandon()
+	if end := i.asked.do(func() error { return i.daemon.Quit(ctx) }); err == nil {
+		err = end
+	}
+	if err == nil {
 		err = i.flushDrafts()
 	}
 	if err != nil {
