@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +33,8 @@ const (
 type InUseError struct {
 	Holder  string // "pid 812 (qemu-system-x86)", "" where not known
 	Release string // how to have it let go, "" where that is not known
+
+	passed bool // it has gone meanwhile
 }
 
 func (e *InUseError) Error() string {
@@ -48,7 +49,7 @@ func (e *InUseError) Error() string {
 // nothing is locked then. The locks belong to f's open file description and
 // end when its last descriptor is closed, in whatever process.
 func LockShared(f *os.File) error {
-	if err := read(f); err != nil {
+	if err := persist(f, read); err != nil {
 		return err
 	}
 	return orRelease(f, unwritten(f))
@@ -57,7 +58,7 @@ func LockShared(f *os.File) error {
 // LockForeign is LockShared for a file that is in no pool. Who has it open for
 // writing and takes no locks, the client who gave it maybe, is let in.
 func LockForeign(f *os.File) error {
-	if err := read(f); err != nil {
+	if err := persist(f, read); err != nil {
 		return err
 	}
 	return orRelease(f, unattached(f))
@@ -125,13 +126,18 @@ func KeepSize(f *os.File) error {
 // do some of QEMU's readers), and keeps everybody else away. It is otherwise
 // like LockShared.
 func LockGrow(f *os.File) error {
-	if err := permit(f, resize); err != nil {
-		return err
-	}
-	if err := ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes}); err != nil {
+	if err := persist(f, extend); err != nil {
 		return err
 	}
 	return orRelease(f, unwritten(f))
+}
+
+// extend takes the locks of somebody who makes the image longer.
+func extend(f *os.File) error {
+	if err := permit(f, resize); err != nil {
+		return err
+	}
+	return ask(f, unix.F_WRLCK, span{libvirtByte, libvirtBytes})
 }
 
 // LockExclusive takes the locks of a writer, who keeps everybody away; f must
@@ -145,7 +151,10 @@ func LockExclusive(f *os.File) error {
 
 // LockNew is LockExclusive for a file that the caller has just made: what the
 // kernel has open is not looked through for it.
-func LockNew(f *os.File) error {
+func LockNew(f *os.File) error { return persist(f, exclude) }
+
+// exclude takes the locks of a writer.
+func exclude(f *os.File) error {
 	for _, s := range []span{{usesByte, permissions}, {unsharedByte, permissions}} {
 		if err := take(f, unix.F_WRLCK, s); err != nil {
 			return err
@@ -157,7 +166,10 @@ func LockNew(f *os.File) error {
 // AskExclusive fails with an *InUseError if somebody has locks that exclude those of
 // LockNew, and takes none: f need not be open for writing, and nothing calls udev when it
 // is closed.
-func AskExclusive(f *os.File) error {
+func AskExclusive(f *os.File) error { return persist(f, excluded) }
+
+// excluded asks for the locks of a writer.
+func excluded(f *os.File) error {
 	for _, s := range []span{{usesByte, permissions}, {unsharedByte, permissions}, {libvirtByte, libvirtBytes}} {
 		if err := ask(f, unix.F_WRLCK, s); err != nil {
 			return err
@@ -171,6 +183,12 @@ func AskExclusive(f *os.File) error {
 func AskShared(f *os.File) error {
 	defer release(f)
 	return LockShared(f)
+}
+
+// AskGrow is to LockGrow what AskShared is to LockShared.
+func AskGrow(f *os.File) error {
+	defer release(f)
+	return LockGrow(f)
 }
 
 // orRelease gives up the locks of f if there is an error after all.
@@ -187,10 +205,6 @@ type span struct{ start, length int64 }
 func (s span) lock(kind int16) unix.Flock_t {
 	return unix.Flock_t{Type: kind, Start: s.start, Len: s.length}
 }
-
-// attempts bounds how often a lock is tried that was refused, and that nobody has who is asked
-// for then.
-const attempts = 3
 
 // take locks s; on failure f holds no lock at all.
 func take(f *os.File, kind int16, s span) error {
@@ -209,38 +223,51 @@ func take(f *os.File, kind int16, s span) error {
 		}
 	}
 	release(f)
-	return &InUseError{} // somebody comes and goes
+	return &InUseError{passed: true}
 }
 
 // ask fails if somebody holds a lock on s that excludes one of this kind; f
 // holds no lock at all then.
 func ask(f *os.File, kind int16, s span) error {
 	l, err := look(f, kind, s)
-	var who string
 	if err == nil && l.Type != unix.F_UNLCK {
-		l, who, err = insist(f, kind, s)
+		l, err = lookBehindForks(f, kind, s)
 	}
 	if err == nil && l.Type == unix.F_UNLCK {
 		return nil
 	}
-	release(f)
-	return cmp.Or[error](err, &InUseError{Holder: who})
+	release(f) // also since to find the holder lets go of locks
+	if err != nil {
+		return err
+	}
+	used := &InUseError{Holder: holder(f, l)}
+	now, err := look(f, kind, s)
+	used.passed = err == nil && now.Type == unix.F_UNLCK
+	return used
 }
 
-// insist looks again at a lock that was seen, and finds its holder. What this process has let
-// go of, its children still have until their exec closes it (fcntl(2): the lock is the open
-// file's); and who is not found by his lock may just have gone.
-func insist(f *os.File, kind int16, s span) (l unix.Flock_t, who string, err error) {
-	syscall.ForkLock.RLock() // no child is on its way
-	l, err = look(f, kind, s)
-	syscall.ForkLock.RUnlock()
-	if err != nil || l.Type == unix.F_UNLCK {
-		return l, "", err
+// lookBehindForks is look, when the children that are being forked have come to their exec:
+// until that they have what this process has let go of (fcntl(2): the lock is the open
+// file's). Files are closed some instants after a fork is through, which ask allows for.
+func lookBehindForks(f *os.File, kind int16, s span) (unix.Flock_t, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return look(f, kind, s)
+}
+
+// attempts bounds how often locks are tried that somebody had who has let go meanwhile.
+const attempts = 3
+
+// persist takes locks from the first one on again while those who are in the way have gone
+// when they are looked for: they looked, or were refused themselves.
+func persist(f *os.File, lock func(*os.File) error) (err error) {
+	for range attempts {
+		err = lock(f)
+		if used, ok := errors.AsType[*InUseError](err); !ok || !used.passed {
+			return err
+		}
 	}
-	if who = holder(f, l); who == "" {
-		l, err = look(f, kind, s)
-	}
-	return l, who, err
+	return err
 }
 
 // look gives a lock of somebody else on s that excludes one of this kind.

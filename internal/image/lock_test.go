@@ -386,29 +386,53 @@ func TestLockSurvivesInAnotherProcess(t *testing.T) {
 	}
 }
 
+// locked fails unless another description of the file would be refused all these bytes.
+func locked(t *testing.T, path string, kind int16, bytes ...span) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() // it was only asked
+	for _, s := range bytes {
+		if l, err := look(f, kind, s); err != nil || l.Type == unix.F_UNLCK || l.Start != s.start || l.Len != s.length {
+			t.Fatalf("of the bytes %+v is locked %+v, %v", s, l, err)
+		}
+	}
+}
+
+// beside does something over and over beside a test, until that ends.
+func beside(t *testing.T, what func()) {
+	stop := make(chan struct{})
+	var doing sync.WaitGroup
+	doing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				what()
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(stop)
+		doing.Wait()
+	})
+}
+
 // Who starts programs all the time gives them what is open for an instant, locks and all.
 func TestWhatChildrenHaveUntilTheirExecIsNoLock(t *testing.T) {
-	path := newImage(t)
-	stop := make(chan struct{})
-	var starters sync.WaitGroup
+	path, program := newImage(t), testenv.Tool(t, "true")
 	for range 2 {
-		starters.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					if err := exec.Command(testenv.Tool(t, "true")).Run(); err != nil {
-						t.Error(err)
-					}
-				}
+		beside(t, func() {
+			if err := exec.Command(program).Run(); err != nil {
+				t.Error(err)
 			}
 		})
 	}
-	defer starters.Wait()
-	defer close(stop)
-	for n := range 3000 {
-		for _, a := range []access{shared, asking, exclusive} {
+	for n := range 300 {
+		for _, a := range []access{shared, asking, exclusive, askingToRead} {
 			f, err := os.OpenFile(path, a.flags, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -416,7 +440,91 @@ func TestWhatChildrenHaveUntilTheirExecIsNoLock(t *testing.T) {
 			if err := a.lock(f); err != nil {
 				t.Fatalf("%s, the time %d: %v", a.name, n+1, err)
 			}
+			switch a.name {
+			case shared.name:
+				locked(t, path, unix.F_WRLCK, span{usesByte + consistentRead, 1}, span{unsharedByte + write, 1}, span{unsharedByte + resize, 1})
+			case exclusive.name:
+				locked(t, path, unix.F_RDLCK, span{usesByte, permissions}, span{unsharedByte, permissions})
+			}
 			f.Close() // nothing was written
+		}
+	}
+}
+
+// scoutedBy has a function of the test look for the holder of a lock in place of a scout: it
+// gets the asker's file, and finds nobody.
+func scoutedBy(t *testing.T, look func(f *os.File)) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Scout{socket: os.NewFile(uintptr(pair[0]), "scout")}
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		defer unix.Close(pair[1])
+		for {
+			text, f, err := receive(pair[1], maxAnswer)
+			if err != nil {
+				return // it was recalled
+			}
+			if strings.Contains(string(text), `"Start"`) {
+				look(f)
+			}
+			f.Close() // it was only looked at
+			if err := unix.Send(pair[1], []byte("{}"), 0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	sent.Store(s)
+	t.Cleanup(func() {
+		sent.Store(nil)
+		s.socket.Close()
+		answering.Wait()
+	})
+}
+
+// Whoever gets the locks because somebody has gone has all of them, although to look for him
+// lets go of what was locked before.
+func TestWhoHasGoneTakesNoLockAway(t *testing.T) {
+	for _, c := range []struct {
+		access
+		passing span
+		kind    int16
+		has     []span
+	}{
+		{shared, span{usesByte + write, 1}, unix.F_WRLCK, []span{{usesByte + consistentRead, 1}, {unsharedByte + write, 1}, {unsharedByte + resize, 1}}},
+		{exclusive, span{libvirtByte, 1}, unix.F_RDLCK, []span{{usesByte, permissions}, {unsharedByte, permissions}}},
+		{exclusive, span{unsharedByte, 1}, unix.F_RDLCK, []span{{usesByte, permissions}, {unsharedByte, permissions}}},
+		{grow, span{libvirtByte, 1}, unix.F_WRLCK, []span{{usesByte + resize, 1}, {unsharedByte + write, 1}, {unsharedByte + resize, 1}}},
+	} {
+		for _, stays := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, byte %d, stays %v", c.name, c.passing.start, stays), func(t *testing.T) {
+				path := newImage(t)
+				passer := openFile(t, path, os.O_RDWR)
+				comes := func() {
+					l := c.passing.lock(unix.F_RDLCK)
+					if err := fcntl(passer, unix.F_OFD_SETLK, &l); err != nil {
+						t.Error(err)
+					}
+				}
+				scoutedBy(t, func(f *os.File) {
+					release(f) // as holder does
+					if !stays {
+						release(passer)
+					}
+				})
+				comes()
+				f := openFile(t, path, c.flags)
+				err := c.lock(f)
+				if stays == (err == nil) {
+					t.Fatalf("it is locked: %v", err)
+				}
+				if err == nil {
+					locked(t, path, c.kind, c.has...)
+				}
+			})
 		}
 	}
 }

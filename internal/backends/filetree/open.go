@@ -305,9 +305,9 @@ func (d *poolDir) foresee(name string, a backends.Access) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() // with the locks; nothing was written
+	defer f.Close() // nothing was written
 	if a == backends.Grow {
-		return d.busy(name, image.LockGrow(f))
+		return d.busy(name, image.AskGrow(f))
 	}
 	if err := d.busy(name, image.AskExclusive(f)); err != nil {
 		return err
