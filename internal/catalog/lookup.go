@@ -76,8 +76,8 @@ func Volume(tx *store.Tx, pool, name string) (*store.Volume, error) {
 
 // notTheSnapshot refuses a snapshot where a volume is to be named; nil: it is none.
 func notTheSnapshot(tx *store.Tx, pool, name string) error {
-	if !isSnapshot(tx, pool, name) {
-		return nil
+	if is, err := isSnapshot(tx, pool, name); err != nil || !is {
+		return err
 	}
 	is, of := pool+"/"+name, pool+"/"+name[:strings.LastIndexByte(name, '@')]
 	return record.Errorf(record.NotFound, "%q is a snapshot and no volume: it stays as it is, its keys too", is).
@@ -114,21 +114,21 @@ func FreeName(tx *store.Tx, p *store.Pool, name string) error {
 
 // notOfASnapshot refuses the name VOLUME@NAME of a snapshot: whoever says it means that.
 func notOfASnapshot(tx *store.Tx, pool, name string) error {
-	if !isSnapshot(tx, pool, name) {
-		return nil
+	if is, err := isSnapshot(tx, pool, name); err != nil || !is {
+		return err
 	}
 	return record.Errorf(record.Exists, "\"%s/%s\" is a snapshot already", pool, name).
 		WithHint("choose another name; %s takes that one away", record.Do("snapshot.delete", pool+"/"+name))
 }
 
 // isSnapshot reports whether VOLUME@NAME is one.
-func isSnapshot(tx *store.Tx, pool, name string) bool {
+func isSnapshot(tx *store.Tx, pool, name string) (bool, error) {
 	at := strings.LastIndexByte(name, '@')
 	if at < 0 {
-		return false
+		return false, nil
 	}
 	_, err := entry(tx, pool, record.SnapshotFile(name[:at], name[at+1:]))
-	return err == nil
+	return err == nil, IgnoreNotFound(err)
 }
 
 // NameTakenError is the refusal of a name that the catalog has.

@@ -63,8 +63,11 @@ func (o *SnapshotCreate) Allowed(k Known) error {
 		return record.Errorf(record.Exists, "volume %s has a snapshot %q already", k.quoted(), o.Snapshot).
 			WithHint("choose another name; %s deletes that one", record.Do("snapshot.delete", k.name()+"@"+o.Snapshot))
 	}
-	if _, err := k.Other(k.On.Pool, o.Name+"@"+o.Snapshot); err == nil {
+	switch _, err := k.Other(k.On.Pool, o.Name+"@"+o.Snapshot); {
+	case err == nil:
 		return record.Errorf(record.Exists, "%q is a volume already", k.name()+"@"+o.Snapshot).WithHint("choose another name")
+	case record.CodeOf(err) != record.NotFound:
+		return err
 	}
 	if err := k.opened(o.Secret); err != nil {
 		return err
