@@ -104,6 +104,7 @@ func showTop(ctx context.Context, s *session) error {
 		return err
 	}
 	err = o.loop(ctx, signals)
+	o.tool.hurry() // what is left is told on both streams
 	o.screen.Close()
 	o.outcomes(signals)
 	return err
@@ -128,9 +129,11 @@ func (o *overview) begin(ctx context.Context) error {
 
 // loop takes what happens, one thing after the other.
 func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
-	changes := make(chan os.Signal, 1)
-	signal.Notify(changes, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)
-	defer signal.Stop(changes)
+	resized, control := make(chan os.Signal, 1), make(chan os.Signal, 2) // each of both that are sent is taken
+	signal.Notify(resized, syscall.SIGWINCH)
+	signal.Notify(control, syscall.SIGTSTP, syscall.SIGCONT)
+	defer signal.Stop(resized)
+	defer signal.Stop(control)
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	var due <-chan time.Time // set while there is something new
@@ -149,7 +152,8 @@ func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
 			}
 		case <-signals:
 			return cmdline.ErrInterrupted
-		case sig := <-changes:
+		case <-resized:
+		case sig := <-control:
 			switch sig {
 			case syscall.SIGTSTP:
 				if err := o.screen.Suspend(); err != nil {
