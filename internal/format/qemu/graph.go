@@ -106,16 +106,21 @@ func takesDirect(f *os.File) bool {
 	return err == nil
 }
 
-// direct says whether a layer is best read past the page cache. What is compressed is
-// read in small pieces, to which the kernel reads ahead. QEMU writes to no luks directly
-// whose last block is a part of one, since it must not make that longer.
+// scattered is the format of which every 64 KiB that are allocated are a write of four bytes
+// into two tables: past the page cache each is a block read and written, which took three
+// times as long.
+const scattered = "vmdk"
+
+// direct says whether a layer is best read or written past the page cache. What is
+// compressed is read in small pieces, to which the kernel reads ahead. QEMU writes to no luks
+// directly whose last block is a part of one, since it must not make that longer.
 func direct(l Layer, writable bool) bool {
 	st, err := l.File.Stat()
 	switch {
 	case err != nil:
 		return writable
 	case writable:
-		return l.Format != "luks" || st.Size()%block == 0
+		return l.Format != scattered && (l.Format != "luks" || st.Size()%block == 0)
 	}
 	return !format.Compressed(l.File, st.Size(), l.Format)
 }
