@@ -116,27 +116,21 @@ func (s *session) ofVolumes(ctx context.Context, _ time.Time) (all []attention, 
 	return all, err
 }
 
-// ofJobs are those that have failed since, but for what was done again, and what cannot be:
-// its pool is no more.
+// ofJobs are those that have failed since and still need somebody: none that was forgotten or
+// only refused, none of which the work was done since, and none of a pool that is no more.
 func (s *session) ofJobs(ctx context.Context, since time.Time) (all []attention, err error) {
 	failed, err := s.endedSince(ctx, since, contract.JobFilter{States: []string{string(record.Failed)}})
+	failed = slices.DeleteFunc(failed, func(j record.Job) bool { return j.Forgotten || j.OnlyRefused() })
 	if err != nil || len(failed) == 0 {
 		return nil, err
 	}
-	f := contract.JobFilter{States: []string{string(record.Succeeded), "live"}, Since: since}
-	for _, j := range failed {
-		f.Kinds = append(f.Kinds, string(j.Kind))
-	}
-	again, err := s.allJobs(ctx, f)
+	later, err := s.later(ctx, failed)
 	if err != nil {
 		return nil, err
 	}
 	pools, err := s.client.Pools(ctx)
 	for _, j := range failed {
-		if slices.ContainsFunc(j.Objects, inNone(pools)) {
-			continue
-		}
-		if slices.ContainsFunc(again, func(a record.Job) bool { return a.RetryOf != nil && *a.RetryOf == j.Number }) {
+		if slices.ContainsFunc(j.Objects, inNone(pools)) || slices.ContainsFunc(later, func(l record.Job) bool { return makesUp(l, j) }) {
 			continue
 		}
 		text := fmt.Sprintf("%s %s failed", j.Kind, j.Subject())
@@ -146,6 +140,54 @@ func (s *session) ofJobs(ctx context.Context, since time.Time) (all []attention,
 		all = append(all, attention{"job", fmt.Sprintf("job %d", j.Number), text})
 	}
 	return all, err
+}
+
+// wholes are the kinds of jobs that leave a volume whole, or leave none, whatever was wrong
+// with it before.
+var wholes = []record.Kind{record.VolumeCreate, record.VolumeClone, record.VolumeUpload, record.VolumeWipe, record.VolumeDelete, record.SnapshotRestore}
+
+// later are the jobs that may have done what failed ones had to: those that live or have
+// succeeded.
+func (s *session) later(ctx context.Context, failed []record.Job) ([]record.Job, error) {
+	f := contract.JobFilter{States: []string{string(record.Succeeded), "live"}, Since: failed[0].Created}
+	for _, j := range failed {
+		f.Kinds = append(f.Kinds, string(j.Kind))
+		if j.Created.Before(f.Since) {
+			f.Since = j.Created
+		}
+	}
+	for _, k := range wholes {
+		f.Kinds = append(f.Kinds, string(k))
+	}
+	slices.Sort(f.Kinds)
+	f.Kinds = slices.Compact(f.Kinds)
+	return s.allJobs(ctx, f)
+}
+
+// makesUp reports whether what a job had to do that has failed is done, or is no matter any
+// more, by a later one: its retry, one of the same kind on the same, or one that left all
+// volumes whole that it has changed.
+func makesUp(later, failed record.Job) bool {
+	if later.RetryOf != nil && *later.RetryOf == failed.Number {
+		return true
+	}
+	if later.State != record.Succeeded || later.Number < failed.Number {
+		return false
+	}
+	if later.Kind == failed.Kind && slices.Equal(later.Objects, failed.Objects) {
+		return true
+	}
+	changed := changedBy(failed)
+	return slices.Contains(wholes, later.Kind) && len(changed) > 0 && !slices.ContainsFunc(changed, func(o record.Object) bool {
+		return !slices.ContainsFunc(changedBy(later), func(l record.Object) bool { return l.Pool == o.Pool && l.Volume == o.Volume })
+	})
+}
+
+// changedBy are the objects that a job changes.
+func changedBy(j record.Job) []record.Object {
+	return slices.DeleteFunc(slices.Clone(j.Objects), func(o record.Object) bool {
+		return o.Mode == record.ModeRead || o.Mode == record.ModeQuery
+	})
 }
 
 // inNone reports whether an object is of none of the pools.
@@ -203,7 +245,7 @@ func (s *session) check(o observed) error {
 	}
 	if n := len(o.Attention); n > 0 {
 		return record.Errorf(record.FailedCode, "there is something that needs a person (%d)", n).
-			WithHint("storagedctl job show NUMBER, vol show VOLUME and pool show POOL say more")
+			WithHint("storagedctl job show NUMBER, vol show VOLUME and pool show POOL say more; storagedctl job forget NUMBER dismisses a failed job")
 	}
 	s.note("nothing needs a person")
 	return nil

@@ -70,3 +70,83 @@ func TestStatusNamesWhatNeedsAPerson(t *testing.T) {
 		t.Errorf("of what was before, or is whole again: %s", out)
 	}
 }
+
+// A failed job is named as long as it needs somebody: not when it was forgotten, when it was
+// only refused, or when a later one did the work.
+func TestStatusLeavesOutFailuresThatNeedNobody(t *testing.T) {
+	now := time.Now()
+	object := record.Object{Pool: "images", Volume: "vm1.raw", Mode: record.ModeWrite}
+	job := func(kind record.Kind, code record.Code, change func(*record.Job)) record.Job {
+		j := record.Job{Kind: kind, State: record.Failed, Objects: []record.Object{object}, Rollback: record.RollbackDone, Created: now, Ended: &now}
+		if j.Error = record.Errorf(code, "it went wrong"); code == "" {
+			j.State, j.Error = record.Succeeded, nil
+		}
+		if change != nil {
+			change(&j)
+		}
+		return j
+	}
+	of := func(kind record.Kind, state record.State, objects ...record.Object) record.Job {
+		return record.Job{Kind: kind, State: state, Objects: objects, Created: now, Ended: &now}
+	}
+	other := record.Object{Pool: "images", Volume: "vm2.raw", Mode: record.ModeWrite}
+	read := record.Object{Pool: "images", Volume: "vm1.raw", Mode: record.ModeRead}
+	for name, c := range map[string]struct {
+		jobs  []record.Job // the first one failed, in the order of their numbers
+		named bool
+	}{
+		"storage":             {[]record.Job{job(record.VolumeUpload, record.IO, nil)}, true},
+		"forgotten":           {[]record.Job{job(record.VolumeUpload, record.IO, func(j *record.Job) { j.Forgotten, j.Error = true, nil })}, false},
+		"invalid":             {[]record.Job{job(record.VolumeUpload, record.Invalid, nil)}, false},
+		"busy":                {[]record.Job{job(record.VolumeResize, record.Busy, nil)}, false},
+		"unsupported":         {[]record.Job{job(record.VolumeTrim, record.Unsupported, nil)}, false},
+		"refused, half done":  {[]record.Job{job(record.VolumeUpload, record.Invalid, func(j *record.Job) { j.Rollback = record.RollbackFailed })}, true},
+		"refused, can go on":  {[]record.Job{job(record.VolumeUpload, record.Invalid, func(j *record.Job) { j.Resumable = new(record.Resumable) })}, true},
+		"of the daemon":       {[]record.Job{job(record.PoolStart, record.NotFound, func(j *record.Job) { j.Owner.Via = "daemon" })}, true},
+		"mismatch":            {[]record.Job{job(record.VolumeVerify, record.Mismatch, nil)}, true},
+		"no space":            {[]record.Job{job(record.VolumeClone, record.NoSpace, nil)}, true},
+		"denied by storage":   {[]record.Job{job(record.VolumeClone, record.Denied, nil)}, true},
+		"reader gone":         {[]record.Job{job(record.VolumeDownload, record.Interrupted, nil)}, false},
+		"writer gone":         {[]record.Job{job(record.VolumeUpload, record.Interrupted, nil)}, true},
+		"done again":          {[]record.Job{job(record.VolumeTrim, record.IO, nil), of(record.VolumeTrim, record.Succeeded, object)}, false},
+		"done to another":     {[]record.Job{job(record.VolumeTrim, record.IO, nil), of(record.VolumeTrim, record.Succeeded, other)}, true},
+		"under way only":      {[]record.Job{job(record.VolumeTrim, record.IO, nil), of(record.VolumeTrim, record.Running, object)}, true},
+		"made whole":          {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeClone, record.Succeeded, object, other)}, false},
+		"only read since":     {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeClone, record.Succeeded, read, other)}, true},
+		"resized since":       {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeResize, record.Succeeded, object)}, true},
+		"deleted since":       {[]record.Job{job(record.VolumeVerify, record.IO, func(j *record.Job) { j.Kind = record.VolumeTrim }), of(record.VolumeDelete, record.Succeeded, object)}, false},
+		"a verify, overwrite": {[]record.Job{job(record.VolumeVerify, record.Mismatch, func(j *record.Job) { j.Objects = []record.Object{read} }), of(record.VolumeUpload, record.Succeeded, object)}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDaemon(t)
+			d.locked(func(f *fake) {
+				f.well = true
+				for i := range c.jobs {
+					c.jobs[i].Number = int64(410 + i)
+				}
+				f.jobs = c.jobs
+			})
+			out, errs, _ := d.run("status --check")
+			if named := strings.Contains(out, "job 410"); named != c.named {
+				t.Errorf("named: %t; %q, %q", named, out, errs)
+			}
+			if c.named && !strings.Contains(errs, "storagedctl job forget NUMBER") {
+				t.Errorf("how a failed job is dismissed is not said: %s", errs)
+			}
+		})
+	}
+}
+
+// What a change has made is not printed with --quiet, but to who asks for a document.
+func TestLimitsSetIsQuiet(t *testing.T) {
+	d := newDaemon(t)
+	if out, errs, code := d.run("limits set --running 3 --quiet"); out != "" || errs != "" || code != 0 {
+		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
+	if out, _, code := d.run("limits set --running 4 --quiet -o json"); !strings.Contains(out, `"running": 4`) || code != 0 {
+		t.Errorf("exit %d, %q", code, out)
+	}
+	if out, _, code := d.run("limits show --quiet"); !strings.Contains(out, "Running jobs:") || code != 0 {
+		t.Errorf("exit %d, %q", code, out)
+	}
+}

@@ -480,5 +480,19 @@ func (j *Job) Code() Code {
 	return j.Error.Code
 }
 
+// refusals are the codes that say what is wrong with what a job was asked to do, and nothing
+// of the storage: who asked has heard it, and has to ask for something else.
+var refusals = []Code{Invalid, NotFound, Busy, WrongState, HasChildren, Exists, TooLarge, RangeUnsat, Unsupported}
+
+// OnlyRefused reports whether a job has failed, and that needs nobody but who asked for it:
+// its error is about what was asked for, or it is a download whose reader went away, and it
+// left nothing that is half done. What the daemon itself had asked for nobody has heard.
+func (j *Job) OnlyRefused() bool {
+	if j.State != Failed || j.Owner.Via == "daemon" || j.Resumable != nil || j.Rollback == RollbackKept || j.Rollback == RollbackFailed {
+		return false
+	}
+	return slices.Contains(refusals, j.Code()) || j.Kind == VolumeDownload && j.Code() == Interrupted
+}
+
 // Priorities are those that a job can have, the first to be served first.
 func Priorities() []Priority { return []Priority{Interactive, NormalPriority, Background} }
