@@ -64,6 +64,9 @@ func limitsSet(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if s.cli.Bool("quiet") && s.form == nil && s.format == "table" {
+		return nil // what was set is no answer that was asked for
+	}
 	return printLimits(s, l)
 }
 

@@ -43,6 +43,13 @@ func parseForm(given string) (*form, error) {
 	if len(given) > maxTemplate {
 		return nil, cmdline.Usagef("--format: %d bytes are more than %d", len(given), maxTemplate)
 	}
+	if !strings.Contains(given, "{{") {
+		err := cmdline.Usagef("--format: %q has no {{...}}, and would be the same for each", given)
+		if slices.Contains([]string{"table", "json", "jsonl", "name", "xml"}, given) {
+			return nil, err.WithHint("-o %s prints %s", given, given)
+		}
+		return nil, err.WithHint("write a template, like '{{.Name}} {{.State}}'")
+	}
 	text, table := strings.CutPrefix(given, "table ")
 	offset := len(given) - len(text)
 	t, err := template.New("").Funcs(formFunctions).Option("missingkey=error").Parse(text)
@@ -63,13 +70,7 @@ func parseForm(given string) (*form, error) {
 
 // formFunctions are what a template may call beside Go's own.
 var formFunctions = template.FuncMap{
-	"join": func(separator string, list []any) string {
-		words := make([]string, len(list))
-		for i, v := range list {
-			words[i] = fmt.Sprint(v)
-		}
-		return strings.Join(words, separator)
-	},
+	"join": join,
 	"json": func(v any) (string, error) {
 		b, err := json.Marshal(v)
 		return string(b), err
@@ -86,6 +87,25 @@ var formFunctions = template.FuncMap{
 	"lower":  strings.ToLower,
 	"printf": boundedPrintf,
 	"shown":  shown,
+}
+
+// join joins the elements of a list; the list may come before the separator or behind it, for
+// a pipe has it behind.
+func join(one, other any) (string, error) {
+	separator, ok := one.(string)
+	list, isList := other.([]any)
+	if !ok || !isList {
+		separator, ok = other.(string)
+		list, isList = one.([]any)
+	}
+	if !ok || !isList {
+		return "", errors.New(`join takes a separator and a list: join "," .List`)
+	}
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = fmt.Sprint(v)
+	}
+	return strings.Join(words, separator), nil
 }
 
 // shown is a value as text that gives a terminal no orders; a list of nothing is nothing.

@@ -38,6 +38,7 @@ func TestThingsArePrintedByTemplates(t *testing.T) {
 		{"status", "{{.State}} {{len .Attention}} {{.PID}}", "ready 2 99\n"},
 		{"version", "{{.Daemon.Version}}", "1.0.0\n"},
 		{"secret list", `{{.Name}} {{join "," .UsedBy}}`, "disks images/vm1.luks\nold \n"},
+		{"secret list", `{{.Name}} {{join .UsedBy ","}}{{.UsedBy | join "+"}}`, "disks images/vm1.luksimages/vm1.luks\nold \n"},
 		{"capabilities", "{{.Type}} {{.Sparse}}", "dir true\n"},
 		{"list", `{{.Number}}{{size .Limit}} {{join "," .Helper.Confinement.Capabilities}}`, "410 chown,fowner\n411 \n"},
 		{"list", `{{.Number}} {{.Started.UTC.Format "15:04"}}{{range .Helper.Argv}} {{.}}{{break}}{{end}}{{if .Ended}}!{{end}}{{.Ended.Year}}`, "410 09:12 storage-helper\n411 \n"},
@@ -71,7 +72,18 @@ func TestAWrongTemplateIsToldWithItsPlace(t *testing.T) {
 			}
 		}
 	}
+	for template, says := range map[string]string{ // whatever there is
+		"json": `--format: "json" has no {{...}}`, "Number": "write a template, like", "table ": "has no {{...}}", "": "has no {{...}}",
+		"xml": "-o xml prints xml", "jsonl": "-o jsonl prints jsonl",
+	} {
+		for _, verb := range []string{"list --all", "list", "pool list", "vol show images/vm1.raw"} {
+			if out, errs, code := d.format(verb, template); code != record.ExitUsage || !strings.Contains(errs, says) || out != "" {
+				t.Errorf("%s, %q: exit %d, %q %s", verb, template, code, out, errs)
+			}
+		}
+	}
 	for template, says := range map[string]string{ // with what there is
+		`{{join "," .Number}}`: "join takes a separator and a list", `{{join .Objects .Objects}}`: "join takes a separator and a list",
 		"{{printf \"%99999d\" .Number}}": "a width has three digits at most",
 		"{{range 2000000}}x{{end}}":      "more than 1048576 bytes for one line",
 		"{{size .Kind}}":                 `"volume.clone" is no number of bytes`,
