@@ -51,7 +51,7 @@ func lookUp(tx *store.Tx, id string) (*store.Job, error) {
 		j, err = tx.Job(id)
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, record.Errorf(record.NotFound, "there is no job %q", id)
+		return nil, record.Errorf(record.NotFound, "there is no job %q", id).WithHint("%s shows those that are recorded", record.Do("job.list").With("all"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read job %q: %w", id, err)

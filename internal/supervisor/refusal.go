@@ -76,18 +76,35 @@ func clock(t time.Time) string {
 	return t.Format("2006-01-02 15:04")
 }
 
-// wayOut offers to wait as long as the holder will take, where that is known.
+// wayOut offers to wait as long as the holder will take, where that is known, or until it
+// next lets others in, for which it need not end.
 func wayOut(b record.Blocker, now time.Time) record.Hint {
+	if b.NextWindow != nil {
+		wait := record.Do("").With("lock_wait", waitFor(max(b.NextWindow.Sub(now), leastPatience)))
+		return record.Hintf("job %d lets it in at its next window, about %s: %s", b.Holder.Number, second(*b.NextWindow), wait)
+	}
 	cancel := record.Do("job.cancel", b.Holder.Number)
 	if b.ExpectedEnd == nil || !b.ExpectedEnd.After(now) {
 		return record.Hintf("%s, or %s", record.Do("job.wait", b.Holder.Number), cancel)
 	}
-	rest := b.ExpectedEnd.Sub(now)
-	wait := fmt.Sprintf("%.0fm", math.Ceil(rest.Minutes()*1.2))
+	return record.Hintf("%s, or %s", record.Do("").With("lock_wait", waitFor(b.ExpectedEnd.Sub(now))), cancel)
+}
+
+// leastPatience is what a window may be late that is to open at once.
+const leastPatience = 10 * time.Second
+
+// waitFor is a wait for what is expected after rest, as an option has it.
+func waitFor(rest time.Duration) string {
 	if rest < 2*time.Minute {
-		wait = fmt.Sprintf("%.0fs", math.Ceil(rest.Seconds()/10)*10)
+		return fmt.Sprintf("%.0fs", math.Ceil(rest.Seconds()/10)*10)
 	}
-	return record.Hintf("%s, or %s", record.Do("").With("lock_wait", wait), cancel)
+	return fmt.Sprintf("%.0fm", math.Ceil(rest.Minutes()*1.2))
+}
+
+// second is a time of this day with its seconds, else with its date; never before it.
+func second(t time.Time) string {
+	t = t.Add(time.Second - time.Nanosecond)
+	return clock(t) + t.Local().Format(":05")
 }
 
 func withoutHolder(blockers []record.Blocker) string {

@@ -29,6 +29,17 @@ func TestBusyErrorSaysWhoWhatSinceWhenAndWhatToDo(t *testing.T) {
 	if e := BusyError("", []record.Blocker{lock}); !strings.Contains(e.Message, "ends about "+soon.Add(time.Minute-time.Nanosecond).Format("15:04")) {
 		t.Errorf("an end within the minute: %q", e.Message)
 	}
+	at := now.Add(65 * time.Second)
+	lock.NextWindow = &at
+	want = "job 410 lets it in at its next window, about " + at.Add(time.Second-time.Nanosecond).Format("15:04:05") + ": lock_wait=70s"
+	if e := BusyError("", []record.Blocker{lock}); e.Hint.String() != want {
+		t.Errorf("whose next window is known: hint %q, want %q", e.Hint, want)
+	}
+	at = now.Add(-time.Second)
+	if e := BusyError("", []record.Blocker{lock}); !strings.HasSuffix(e.Hint.String(), "lock_wait=10s") {
+		t.Errorf("whose window is late: hint %q", e.Hint)
+	}
+	lock.NextWindow = nil
 	lock.ExpectedEnd = nil
 	if e := BusyError("", []record.Blocker{lock}); e.Hint.String() != "job wait 410, or job cancel 410" {
 		t.Errorf("without an estimate: hint %q", e.Hint)
