@@ -106,3 +106,16 @@ func TestPoolOnADeviceGetsAFormatByWhatIsSaid(t *testing.T) {
 	h.runs(0, "", "pool", "delete", "data", "--yes=data")
 	h.absentFile(target)
 }
+
+// A device that is not there is none that a build could make: its name may be wrong.
+func TestPoolOnADeviceThatIsNotThereSaysToLookAtTheName(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	target := filepath.Join(h.dir, "data")
+	create := []string{"pool", "create", "data", "--type", "fs", "--source-dev", "/dev/storaged-none", "--source-format", "ext4", "--target", target}
+	says := "look whether its name is right, or attach it: lsblk --paths names the devices of this host"
+	h.runs(record.ExitNotFound, says+"; the pool stays defined", create...)
+	h.runs(record.ExitNotFound, says+"\n", "pool", "start", "data")
+	h.runs(record.ExitNotFound, says+"\n", "pool", "build", "data")
+	h.absentFile(target)
+}

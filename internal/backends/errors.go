@@ -68,7 +68,10 @@ func (e *AwayError) Error() string { return e.Err.Error() }
 func (e *AwayError) Unwrap() error { return e.Err }
 
 // AbsentError is that something is not there, in words that say so. It is ErrNotFound.
-type AbsentError struct{ Err error }
+type AbsentError struct {
+	Err  error
+	Hint string // what to do, "" where that is to make it
+}
 
 func (e *AbsentError) Error() string        { return e.Err.Error() }
 func (e *AbsentError) Unwrap() error        { return e.Err }

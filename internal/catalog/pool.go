@@ -214,6 +214,7 @@ func (e end) unstarted(tx *store.Tx, p *store.Pool) error {
 		return err
 	}
 	switch f := e.job.Error; {
+	case e.job.Code() == record.NotFound && len(f.Hint) > 0: // it is nothing that can be made
 	case e.job.Code() == record.NotFound && operation.Unbuildable(p.Pool, can) != nil:
 		e.job.Error = f.WithHint("bring there what should be there, or have it made: %s", operation.Anew(p.Pool, can))
 	case e.job.Code() == record.NotFound:

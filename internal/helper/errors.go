@@ -72,6 +72,9 @@ func addObject(e *ipc.Error, err error) {
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target
 	}
+	if absent, ok := errors.AsType[*backends.AbsentError](err); ok && absent.Hint != "" {
+		e.Hint = absent.Hint
+	}
 	if refused, ok := errors.AsType[*record.Error](err); ok {
 		e.Hint = refused.Hint.String()
 	}

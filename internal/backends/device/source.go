@@ -22,7 +22,7 @@ func Source(p backends.Pool, path string) (*blockdev.Node, error) {
 	dev, err := blockdev.OpenNode(path)
 	switch {
 	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENXIO):
-		return nil, Lacking(p, fmt.Errorf("device %q is not there", path))
+		return nil, noDevice(p, path)
 	case errors.Is(err, unix.ENOTBLK):
 		return nil, record.Errorf(record.Invalid, "%q is no block device", path)
 	case err != nil:
@@ -38,6 +38,16 @@ func Source(p backends.Pool, path string) (*blockdev.Node, error) {
 		}
 	}
 	return dev, nil
+}
+
+// noDevice says that a device is missing. A pool that has never been on it may name it wrongly;
+// nothing that can be built makes one.
+func noDevice(p backends.Pool, path string) error {
+	err := Lacking(p, fmt.Errorf("device %q is not there", path))
+	if absent, ok := errors.AsType[*backends.AbsentError](err); ok {
+		absent.Hint = "look whether its name is right, or attach it: lsblk --paths names the devices of this host"
+	}
+	return err
 }
 
 // Lacking says that what a pool stands on is missing: of one that was there before, nothing
