@@ -51,10 +51,10 @@ func (c *LibvirtConfig) complete(mainSocket string) error {
 		key, name string
 		path      *string
 	}{{"libvirt.socket", "libvirt.sock", &c.Socket}, {"libvirt.socket_ro", "libvirt-ro.sock", &c.SocketRO}} {
-		if *s.path == "" {
+		switch {
+		case *s.path == "": // what is wrong with where it lies is said of the main socket
 			*s.path = filepath.Join(dir, s.name)
-		}
-		if !filepath.IsAbs(*s.path) {
+		case !filepath.IsAbs(*s.path):
 			wrong = append(wrong, record.BadSetting(s.key, "%s is the absolute path of a socket, not %q", s.key, *s.path))
 		}
 	}

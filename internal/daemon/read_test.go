@@ -91,6 +91,18 @@ url = "https://other"
 	}
 }
 
+// What follows from a setting that is wrong is no fault of its own.
+func TestWhatFollowsFromAWrongSettingIsNotSaid(t *testing.T) {
+	_, got := loaded(t, map[string]string{"s.toml": "socket = \"run/s.sock\"\n[libvirt]\nsocket_ro = \"ro.sock\"\n"})
+	want := []string{
+		`s.toml:1: socket is an absolute path, not "run/s.sock"`,
+		`s.toml:3: libvirt.socket_ro is the absolute path of a socket, not "ro.sock"`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("it says\n%s\nnot\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // What comes later counts; receivers add up.
 func TestFilesBesideTheConfigFileAreReadInOrder(t *testing.T) {
 	c, wrong := loaded(t, map[string]string{
