@@ -21,6 +21,14 @@ func followEvents(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if s.form != nil {
+		if s.form.table {
+			return cmdline.Usagef("--format: events come one by one and make no table; leave the word out")
+		}
+		if err := s.form.checkFields(record.Event{}); err != nil {
+			return err
+		}
+	}
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -74,6 +82,8 @@ func (s *session) printNews(n news) error {
 	case n.back:
 		s.note("storagedctl: connected to the daemon again")
 	case n.event == nil:
+	case s.form != nil:
+		return printForm(s, []record.Event{*n.event})
 	case s.format == "json" || s.format == "jsonl":
 		return printJSON(s.out, n.event)
 	default:

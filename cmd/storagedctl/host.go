@@ -40,7 +40,7 @@ func (t *tool) hostCommands() []*cli.Command {
 			Name: "events", Usage: "print what happens until Ctrl-C", Action: t.reading(followEvents),
 			Description: "Events have numbers: \"seq\" with -o jsonl. A line \"reset\" says that some may be missing before it,\nbecause the daemon was started anew or they are too long ago.\n\n" +
 				"Example: storagedctl events -o jsonl --after 1795718181382129",
-			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}},
+			Flags: []cli.Flag{&cli.StringFlag{Name: "after", Usage: "begin after the event with `NUMBER`"}, templateFlag()},
 		},
 		t.dialStdioCommand(),
 		t.limitsCommand(),

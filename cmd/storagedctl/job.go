@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -451,6 +452,11 @@ func (s *session) sayNone(ctx context.Context) error {
 		}
 		if record.CodeOf(err) == record.NotFound {
 			text += fmt.Sprintf("; there is no volume %q now", name)
+		}
+	}
+	for _, name := range s.cli.StringSlice("owner") {
+		if _, err := user.Lookup(name); err != nil && !s.client.Far() && name != "storaged" { // which is the daemon
+			text += fmt.Sprintf("; there is no user %q in /etc/passwd", name)
 		}
 	}
 	s.note(text)

@@ -534,6 +534,29 @@ func TestEventsAreResumedBehindTheLastOne(t *testing.T) {
 	}
 }
 
+// Events are printed by a template as they come; a wrong one is told before the first.
+func TestEventsArePrintedByTemplates(t *testing.T) {
+	d := newDaemon(t)
+	tl, out := quiet(), newScreen(t)
+	signals := make(chan os.Signal, 1)
+	tl.out = out
+	tl.signals = func() (<-chan os.Signal, func()) { return signals, func() {} }
+	d.run("vol create images/first 1G --detach")
+	code := make(chan int)
+	go func() {
+		code <- tl.program().Main([]string{"storagedctl", "--socket", d.socket, "events", "--format", "{{.Type}} of {{.Job.Number}}{{.Pool.Name}}", "--after", fmt.Sprint(d.firstEvent())})
+	}()
+	out.expect("job.created of 410\n")
+	out.expect("job.ended of 410\n")
+	signals <- os.Interrupt
+	await(t, code)
+	for template, says := range map[string]string{"{{.Foo}}": `there is no field "Foo"`, "table {{.Type}}": "make no table", "{{.Job.Foo}}": ".Job has AnsweredBy, "} {
+		if _, errs, code := d.format("events", template); code != record.ExitUsage || !strings.Contains(errs, says) {
+			t.Errorf("%s: exit %d, %s", template, code, errs)
+		}
+	}
+}
+
 // firstEvent gives the number of the first event of the fake's hub.
 func (d *daemon) firstEvent() int64 {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -720,7 +743,7 @@ func TestWhoHasNoDaemonIsToldHowToHaveOne(t *testing.T) {
 func TestAnEmptyListSaysWhatIsNotThere(t *testing.T) {
 	d := newDaemon(t)
 	for line, want := range map[string]string{
-		"job list": "", "job list -a --pool imges": `no job is like that; there is no pool "imges" now`, "list --owner nobodyy": "no job is like that\n",
+		"job list": "", "job list -a --pool imges": `no job is like that; there is no pool "imges" now`, "list --owner nobodyy": "no job is like that; there is no user \"nobodyy\" in /etc/passwd\n", "list --owner root": "no job is like that\n", "list --owner storaged": "no job is like that\n",
 		"job list -a --volume images/nope": `there is no volume "images/nope" now`, "job list --pool images": "no job is like that\n",
 		"job list --pool imges -o json": "", "job list --pool imges --quiet": "",
 	} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -116,7 +117,44 @@ func shown(v any) string {
 			return ""
 		}
 	}
-	return term.Escape(fmt.Sprint(v))
+	return term.Escape(readable(v))
+}
+
+// readable is a value as people read it: a record is its fields that are something, by their
+// names.
+func readable(v any) string {
+	switch v := v.(type) {
+	case map[string]any:
+		return ofNames(v, readable)
+	case map[string]string:
+		return ofNames(v, func(s string) string { return s })
+	case []any:
+		words := make([]string, len(v))
+		for i, one := range v {
+			if words[i] = readable(one); isRecord(one) {
+				words[i] = "{" + words[i] + "}"
+			}
+		}
+		return "[" + strings.Join(words, " ") + "]"
+	}
+	return fmt.Sprint(v)
+}
+
+func isRecord(v any) bool { _, ok := v.(map[string]any); return ok }
+
+// ofNames are NAME=VALUE of what is something, in the order of their names.
+func ofNames[T any](m map[string]T, text func(T) string) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		switch value := text(m[name]); {
+		case value == "" || value == "[]":
+		case isRecord(m[name]):
+			words = append(words, name+"={"+value+"}")
+		default:
+			words = append(words, name+"="+value)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // sizeOf gives a number of bytes as people read it, and nothing for none.
@@ -238,14 +276,113 @@ func (f *form) apply(item any) (string, error) {
 	var b bytes.Buffer
 	err := f.template.Execute(&bounded{&b}, viewOf(reflect.ValueOf(item), nil))
 	if err != nil {
-		at := ""
+		at, expression := "", ""
 		if m := failedAt.FindStringSubmatch(err.Error()); m != nil {
 			column, _ := strconv.Atoi(m[1])
-			at = fmt.Sprintf("column %d, %s: ", f.offset+column+1, m[2])
+			at, expression = fmt.Sprintf("column %d, %s: ", f.offset+column+1, m[2]), m[2]
 		}
-		return "", cmdline.Usagef("--format: %s%s", at, reason(err)).WithHint("there are %s", strings.Join(fieldNames(reflect.TypeOf(item)), ", "))
+		return "", cmdline.Usagef("--format: %s%s", at, reason(err)).WithHint("%s", f.offers(reflect.TypeOf(item), expression))
 	}
 	return b.String(), nil
+}
+
+// offers names the fields that there are where an expression asks for another.
+func (f *form) offers(of reflect.Type, expression string) string {
+	if f.template.Tree != nil {
+		path, _ := within(f.template.Root, nil, expression)
+		if names := fieldNames(typeAt(of, path)); len(path) > 0 && len(names) > 0 {
+			return fmt.Sprintf(".%s has %s", strings.Join(path, "."), strings.Join(names, ", "))
+		}
+	}
+	return "there are " + strings.Join(fieldNames(of), ", ")
+}
+
+// within finds an expression in a template, and gives the path of what it takes a field of,
+// from the top; dot is that of what a dot stands for at n.
+func within(n parse.Node, dot []string, expression string) (path []string, ok bool) {
+	for _, part := range partsOf(n, dot) {
+		if path, ok = within(part.node, part.dot, expression); ok {
+			return path, ok
+		}
+	}
+	if n.String() != expression {
+		return nil, false
+	}
+	switch n := n.(type) {
+	case *parse.FieldNode:
+		return slices.Concat(dot, n.Ident[:len(n.Ident)-1]), true
+	case *parse.VariableNode:
+		if last := len(n.Ident) - 1; n.Ident[0] == "$" && last > 0 {
+			return n.Ident[1:last], true
+		}
+	}
+	return nil, false
+}
+
+// part is a piece of a template, and what a dot stands for in it.
+type part struct {
+	node parse.Node
+	dot  []string
+}
+
+func partsOf(n parse.Node, dot []string) (all []part) {
+	add := func(dot []string, nodes ...parse.Node) {
+		for _, one := range nodes {
+			if !reflect.ValueOf(one).IsNil() {
+				all = append(all, part{one, dot})
+			}
+		}
+	}
+	switch n := n.(type) {
+	case *parse.ListNode:
+		add(dot, n.Nodes...)
+	case *parse.ActionNode:
+		add(dot, n.Pipe)
+	case *parse.PipeNode:
+		for _, c := range n.Cmds {
+			add(dot, c.Args...)
+		}
+	case *parse.IfNode:
+		add(dot, n.Pipe, n.List, n.ElseList)
+	case *parse.RangeNode:
+		add(dot, n.Pipe, n.ElseList)
+		add(dotOf(n.Pipe, dot), n.List)
+	case *parse.WithNode:
+		add(dot, n.Pipe, n.ElseList)
+		add(dotOf(n.Pipe, dot), n.List)
+	}
+	return all
+}
+
+// dotOf is what a dot stands for within a range or with of a pipe, as far as that is a field.
+func dotOf(pipe *parse.PipeNode, dot []string) []string {
+	if len(pipe.Cmds) == 1 && len(pipe.Cmds[0].Args) == 1 {
+		if field, ok := pipe.Cmds[0].Args[0].(*parse.FieldNode); ok {
+			return slices.Concat(dot, field.Ident)
+		}
+	}
+	return nil
+}
+
+// typeAt is the type of the record at a path, nil if there is none: of an element, where
+// there is a list.
+func typeAt(of reflect.Type, path []string) reflect.Type {
+	for i := 0; ; i++ {
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct {
+			return nil
+		}
+		if i == len(path) {
+			return of
+		}
+		f, ok := of.FieldByName(path[i])
+		if !ok {
+			return nil
+		}
+		of = f.Type
+	}
 }
 
 // checkFields tells of fields in a template that nothing of the kind has. What else fails
@@ -365,7 +502,11 @@ func addFields(view map[string]any, v reflect.Value, within []reflect.Type) {
 	}
 }
 
+// fieldNames are those of a record; of nil there are none.
 func fieldNames(t reflect.Type) []string {
+	if t == nil {
+		return nil
+	}
 	view, _ := viewOf(reflect.Zero(t), nil).(map[string]any)
 	var names []string
 	for name := range view {
@@ -376,7 +517,7 @@ func fieldNames(t reflect.Type) []string {
 }
 
 // templated are the verbs that have the flag.
-var templated = []string{"pool list", "pool show", "vol list", "vol show", "vol snapshot list", "job list", "list", "job show", "status", "secret list", "capabilities", "version"}
+var templated = []string{"pool list", "pool show", "vol list", "vol show", "vol snapshot list", "job list", "list", "job show", "status", "events", "secret list", "capabilities", "version"}
 
 // formOf reads --format, nil without it.
 func formOf(c *cli.Context) (*form, error) {

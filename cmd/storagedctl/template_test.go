@@ -44,6 +44,8 @@ func TestThingsArePrintedByTemplates(t *testing.T) {
 		{"list", `{{.Number}} {{.Started.UTC.Format "15:04"}}{{range .Helper.Argv}} {{.}}{{break}}{{end}}{{if .Ended}}!{{end}}{{.Ended.Year}}`, "410 09:12 storage-helper\n411 \n"},
 		{"list", "{{.Number}} {{len .Helper.Argv}}{{if eq .Number 411}}{{.Helper.Argv}}{{end}}", "410 4\n411 0\n"},
 		{"list --state failed", "{{(index .Objects 0).Pool}} {{size .Limit}}", ""},
+		{"job show 410", "{{.Progress}}; {{.Objects}}; {{.Labels}}; {{.Phase}}", "Bounded=true Done=734003200 Percent=34.2 RateBytes=512000000 Total=2147483648 Unit=bytes; " +
+			"[{Mode=R Pool=images Volume=base.raw} {Mode=W Pool=images Volume=x}]; ; Count=3 Index=1 Name=copy\n"},
 		{"list", "table {{.Number}}\t{{range .Objects}}{{.Pool}} {{.Volume}}\\t{{end}}|{{if .Started}} {{.State}}{{end}} {{.Kind}}",
 			"NUMBER  OBJECTS                             KIND\n410     images base.raw images x | running  volume.clone\n411     images base.raw images y |          volume.clone\n"},
 	} {
@@ -93,6 +95,15 @@ func TestAWrongTemplateIsToldWithItsPlace(t *testing.T) {
 		}
 		if out, errs, code := d.format("list", template); code != 0 || out+errs != "" {
 			t.Errorf("%.40q of nothing: exit %d, %.20q %s", template, code, out, errs)
+		}
+	}
+	for template, hint := range map[string]string{ // what there is in its place is named
+		"{{.Owner.Foo}}": ".Owner has Command, ", "{{$.Owner.Foo}}": ".Owner has Command, ", "{{range .Objects}}{{.Foo}}{{end}}": ".Objects has Mode, Pool, Volume",
+		"{{with .Progress}}{{.Unit}}{{.Foo}}{{end}}": ".Progress has Bounded, Done, ", "{{if .Helper.Confinement.Foo}}{{end}}": ".Helper.Confinement has Capabilities, ",
+		"{{.Foo}}": "there are AnsweredBy, ", "{{.Started.Foo}}": "there are AnsweredBy, ", `{{define "x"}}{{.Foo}}{{end}}{{template "x" .}}`: "there are AnsweredBy, ",
+	} {
+		if _, errs, code := d.format("list --all", template); code != record.ExitUsage || !strings.Contains(errs, "hint: "+hint) {
+			t.Errorf("%s: exit %d, %s", template, code, errs)
 		}
 	}
 	for _, verb := range []string{"list -o json", "list --columns job"} {
