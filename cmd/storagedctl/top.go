@@ -352,7 +352,7 @@ func (s *session) topColumns() []term.Column[*record.Job] {
 		{Name: "left", Spare: 1, Right: true, Cell: func(j *record.Job) string { return remaining(j.Estimate.RemainingS) },
 			Order: byValue(func(j *record.Job) float64 { return *cmp.Or(j.Estimate.RemainingS, new(float64)) })},
 		{Name: "owner", Weight: 1, Spare: 5, Cell: func(j *record.Job) string { return j.Owner.User }},
-		{Name: "state", Weight: 4, Cell: situation, Order: byPlace},
+		{Name: "state", Weight: 4, Cell: situation, Short: shortSituation, Order: byPlace},
 	}
 }
 
@@ -386,6 +386,20 @@ func situation(j *record.Job) string {
 		return j.Phase.Name
 	}
 	return stateWord(*j)
+}
+
+// shortSituation leaves out what would be cut in the middle of a state on a narrow terminal:
+// times, and for what a job is paused.
+func shortSituation(j *record.Job) string {
+	switch {
+	case j.State == record.Failed && j.Error != nil:
+		return "failed: " + j.Error.Message
+	case j.State.Terminal() || j.State == record.Paused:
+		return stateWord(*j)
+	case j.Estimate.StalledSince != nil:
+		return "stalled" + prefixed(": ", j.Estimate.StalledOn)
+	}
+	return situation(j)
 }
 
 // mood is the colour of a job's line.

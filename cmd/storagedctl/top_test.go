@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"storaged/internal/record"
@@ -497,6 +499,32 @@ func TestTopNeedsATerminal(t *testing.T) {
 	}
 }
 
+// A state is not cut on a narrow terminal: what is said beside it is left out.
+func TestTopCutsNoState(t *testing.T) {
+	s := &session{tool: quiet(), cli: cli.NewContext(cli.NewApp(), flag.NewFlagSet("", 0), nil)}
+	job := func(number int64, change func(*record.Job)) *record.Job {
+		j := record.Job{Number: number, Kind: record.VolumeClone, Objects: []record.Object{{Pool: "images", Volume: "a-name-that-is-rather-long.qcow2"}}}
+		running(34.2)(&j)
+		change(&j)
+		return &j
+	}
+	rows := []*record.Job{
+		job(410, canceledByAlice), job(411, succeeded), job(412, failed(record.IO)),
+		job(413, func(j *record.Job) { j.State, j.PauseReasons = record.Paused, []string{"user", "space"} }),
+		job(414, func(j *record.Job) { j.Estimate.StalledSince = &day }),
+		job(415, func(j *record.Job) { j.State = record.RollingBack }),
+	}
+	o := overview{session: s, columns: s.topColumns(), shown: rows}
+	for _, width := range []int{60, 70, 80} {
+		for i, want := range []string{"canceled", "succeeded", "failed: ", "paused", "stalled", "rolling back"} {
+			line := o.table(-1, len(rows), width)[i+1].Text
+			if !strings.Contains(line, "  "+want) || want != "failed: " && !strings.HasSuffix(line, "  "+want) {
+				t.Errorf("%d columns: %q does not end with %q", width, line, want)
+			}
+		}
+	}
+}
+
 // What a real terminal shows, at several sizes and after a change of its size.
 func TestTopOnARealTerminal(t *testing.T) {
 	d := newDaemon(t).hold()
@@ -515,7 +543,7 @@ func TestTopOnARealTerminal(t *testing.T) {
 			}
 		}
 		expectAll(t, lines[2], "34.2 %", "-03.raw")
-		expectAll(t, lines[3], "stalled si")
+		expectAll(t, lines[3], "stalled")
 		expectAll(t, lines[6], "waits for a")
 		m.run("resize-window", "-t", "top", "-x", "40", "-y", "6")
 		lines = m.expect("413", "\nq leave")
