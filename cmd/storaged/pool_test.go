@@ -3,6 +3,7 @@ package main_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -285,5 +286,55 @@ func TestOwnDirectoriesAreNoPools(t *testing.T) {
 		if record.CodeOf(err) != record.Invalid {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// What a pool was to be made in is left as it was where that fails: directories that were
+// made for it are taken away again, and nobody else's.
+func TestPoolThatCannotBeCreatedLeavesNoDirectory(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	disk := filepath.Join(t.TempDir(), "disk")
+	h.must(errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 64<<20)))
+	device, _ := testenv.Attach(t, disk)
+	h.must(exec.Command("mkfs.ext4", "-q", device).Run())
+	above := filepath.Join(h.dir, "above")
+	kept := filepath.Join(h.dir, "kept")
+	h.must(os.Mkdir(kept, 0o755))
+	for name, target := range map[string]string{"one": filepath.Join(above, "target"), "two": kept} {
+		h.runs(record.ExitExists, "carries ext4", "pool", "create", name, "--type", "fs", "--source-dev", device, "--source-format", "ext4", "--target", target, "--build")
+		h.runs(0, "is forgotten; no storage was touched", "pool", "undefine", name)
+	}
+	h.absentFile(above)
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file system that stores nothing is said to be the reason, and not what its calls say.
+func TestPoolOnAFileSystemOfTheKernelIsRefusedForThat(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.runs(record.ExitUnsupported, "its file system is the kernel's own and stores nothing", "pool", "create", "kernel", "--target", "/proc")
+}
+
+// Who is told that a volume is deleted is told what it was, and not what its deletion made of it.
+func TestDeletedVolumeIsToldAsItWas(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("v", mib)
+	stream := must(h.client.Events(h.ctx(), 0))(h.t)
+	defer stream.Close()
+	h.runs(0, "succeeded", "vol", "delete", "pool/v", "--yes")
+	for {
+		e, err := stream.Next()
+		h.must(err)
+		if e.Type != "volume.deleted" {
+			continue
+		}
+		if e.Volume.State != record.VolumeReady || e.Volume.Job != nil {
+			t.Errorf("it is told as %s", shown(e.Volume))
+		}
+		return
 	}
 }

@@ -530,5 +530,8 @@ func endDelete(c *Catalog, tx *store.Tx, e end) error {
 	if r := e.job.Result; r != nil {
 		r.Pool, r.Volume, r.Key, r.Path = v.Pool, v.Name, v.Key, v.Path
 	}
+	if v.Job != nil && *v.Job == e.job.Number { // who hears of it hears what it was
+		v.State, v.Job = record.VolumeReady, nil
+	}
 	return c.depart(tx, v)
 }

@@ -75,6 +75,11 @@ func TestKernelFileSystemIsNoPool(t *testing.T) {
 		if err := New().Start(t.Context(), backends.Pool{Type: "dir", Target: target}); !errors.Is(err, backends.ErrUnsupported) {
 			t.Errorf("%s: %v", target, err)
 		}
+		for _, at := range []string{target, target + "/storaged-none"} {
+			if err := New().(backends.Builder).Build(t.Context(), backends.Pool{Type: "dir", Target: at}, false); !errors.Is(err, backends.ErrUnsupported) {
+				t.Errorf("built at %s: %v", at, err)
+			}
+		}
 	}
 }
 

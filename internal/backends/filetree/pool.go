@@ -32,6 +32,12 @@ func (Tree) Build(ctx context.Context, p backends.Pool, _ bool) error {
 		return err
 	}
 	at, missing, err := deepest(p.Target)
+	if err == nil {
+		if err := stores(int(at.Fd()), p.Target); err != nil {
+			at.Close()
+			return err
+		}
+	}
 	for i, name := range missing {
 		if err != nil {
 			break
@@ -130,16 +136,19 @@ func (t Tree) Start(ctx context.Context, p backends.Pool) error {
 	return nil
 }
 
-// storage refuses a directory of a file system that shows the kernel, and stores
+// storage refuses a directory that stores nothing.
+func (d *poolDir) storage() error { return stores(d.fd(), d.target) }
+
+// stores refuses a directory of a file system that shows the kernel, and stores
 // nothing: to read all of it, as pools are read, takes long and finds no image.
-func (d *poolDir) storage() error {
+func stores(fd int, target string) error {
 	var fs unix.Statfs_t
-	if err := retry(func() error { return unix.Fstatfs(d.fd(), &fs) }); err != nil {
-		return fmt.Errorf("cannot look at the file system of pool directory %q: %w", d.target, err)
+	if err := retry(func() error { return unix.Fstatfs(fd, &fs) }); err != nil {
+		return fmt.Errorf("cannot look at the file system of pool directory %q: %w", target, err)
 	}
 	switch fs.Type {
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.DEVPTS_SUPER_MAGIC:
-		return fmt.Errorf("pool directory %q is %w: its file system is the kernel's own and stores nothing", d.target, backends.ErrUnsupported)
+		return fmt.Errorf("pool directory %q is %w: its file system is the kernel's own and stores nothing", target, backends.ErrUnsupported)
 	}
 	return nil
 }

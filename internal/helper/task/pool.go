@@ -5,6 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"storaged/internal/backends"
 	"storaged/internal/helper"
@@ -226,13 +231,37 @@ func (s *starting) Open(ctx context.Context, r *helper.Run) (err error) {
 	}
 	s.phases = len(steps)
 	r.Plan(phases...)
+	absent := missing(p.Target)
 	for i, do := range steps {
 		r.Next(i)
 		if err := r.Step(ctx, do); err != nil {
+			removeEmpty(absent)
 			return err
 		}
 	}
 	return p.Open(ctx, r)
+}
+
+// missing are the directories that are missing on a path, the deepest first.
+func missing(path string) (all []string) {
+	for filepath.IsAbs(path) {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		all = append(all, path)
+		path = filepath.Dir(path)
+	}
+	return all
+}
+
+// removeEmpty takes directories away that were made for nothing, as far as nobody has put
+// anything there; the deepest comes first.
+func removeEmpty(directories []string) {
+	for _, d := range directories {
+		if err := unix.Rmdir(d); err != nil && !errors.Is(err, unix.ENOENT) {
+			return
+		}
+	}
 }
 
 // makePool makes the pool's storage.
