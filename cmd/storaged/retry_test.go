@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -283,4 +284,44 @@ func TestRetryOfAnEvacuationIsForTheSameVolumes(t *testing.T) {
 	h.runs(record.ExitUsage, "moves volumes of pool pool to other and needs --yes", "job", "retry", fmt.Sprint(j.Number))
 	st := h.began(h.retry(j))
 	h.unlimited(st)
+}
+
+// What a client gave it gives again: how, is said as it is for each kind of job.
+func TestRetryOfWhatAClientGaveSaysHowToGiveItAgain(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	file := filepath.Join(h.dir, "content")
+	content := noise(4 * mib)
+	h.must(os.WriteFile(file, content, 0o600))
+	h.sparse("v", 4*mib)
+	wrong := "sha256:" + strings.Repeat("0", 64)
+	retry := func(says string) {
+		t.Helper()
+		h.runs(record.ExitUnsupported, "hint: "+says, "job", "retry", fmt.Sprint(h.last()))
+	}
+	h.runs(record.ExitMismatch, "", "vol", "upload", "pool/v", file, "--checksum", wrong, "--yes")
+	retry("start it anew: storagedctl vol upload pool/v FILE; nothing is left of it to go on with\n")
+	h.runs(record.ExitMismatch, "", "vol", "create", "pool/made", "--from", file, "--checksum", wrong)
+	retry("start it anew: storagedctl vol create pool/made --from FILE\n")
+	h.breakOff("v", upload{}, content[:2*mib])
+	retry("it goes on where it stopped: storagedctl vol upload pool/v FILE --resume\n")
+}
+
+// Who deletes again by the same key hears of the job that did so, with or without being
+// asked, and by whatever name.
+func TestRepeatedDeleteGivesTheSameJob(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.sparse("v", mib)
+	path := h.path("v")
+	h.runs(0, "succeeded", "vol", "delete", "pool/v", "--yes", "--idempotency-key", "k")
+	job := h.last()
+	for _, args := range [][]string{{"pool/v"}, {"pool/v", "--yes"}, {path}, {path, "--yes"}} {
+		h.runs(0, fmt.Sprintf("job %d", job), append([]string{"vol", "delete", "--idempotency-key", "k"}, args...)...)
+	}
+	if now := h.last(); now != job {
+		t.Errorf("there is a second job, %d", now)
+	}
+	h.runs(record.ExitNotFound, "", "vol", "delete", "pool/v", "--idempotency-key", "other")
+	h.runs(record.ExitNotFound, "", "vol", "delete", path, "--idempotency-key", "other", "--yes")
 }

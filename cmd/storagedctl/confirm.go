@@ -37,7 +37,7 @@ func (s *session) confirm(ctx context.Context, r ruin) error {
 		return s.checkYes(r)
 	}
 	switch lines, err := r.list(ctx); { // nobody is asked to agree to what is not there
-	case record.CodeOf(err) == record.NotFound && s.cli.Bool("missing-ok"):
+	case record.CodeOf(err) == record.NotFound && (s.cli.Bool("missing-ok") || s.cli.IsSet("idempotency-key")): // by that the daemon may know that it is done
 		return nil
 	case err != nil:
 		return err

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
+	"storaged/internal/record"
 )
 
 func (t *tool) deleteVerb() *cli.Command {
@@ -26,7 +29,7 @@ func volumeDelete(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	refs, outcomes, err := findEach(names, func(given string) (volumeRef, error) { return s.volume(ctx, given) },
+	refs, outcomes, err := findEach(names, func(given string) (volumeRef, error) { return s.doomedVolume(ctx, given) },
 		func(a, b volumeRef) bool { return a == b })
 	if err == nil && len(refs) > 0 {
 		err = s.confirm(ctx, s.losing("deletes "+named(refs), refs...))
@@ -49,6 +52,22 @@ func volumeDelete(ctx context.Context, s *session) error {
 		starts = append(starts, st)
 	}
 	return s.run(ctx, starts...)
+}
+
+// doomedVolume finds a volume that is to be deleted. By its key the daemon may know one that
+// is not there any more: what its name was then a path tells too.
+func (s *session) doomedVolume(ctx context.Context, given string) (volumeRef, error) {
+	r, err := s.volume(ctx, given)
+	if record.CodeOf(err) != record.NotFound || !s.cli.IsSet("idempotency-key") {
+		return r, err
+	}
+	pools, wrong := s.client.Pools(ctx)
+	for _, p := range pools {
+		if p.Target.Path == filepath.Dir(given) {
+			return volumeRef{pool: p.Name, name: filepath.Base(given)}, wrong
+		}
+	}
+	return r, cmp.Or(wrong, err)
 }
 
 // mostNamed is how many volumes are named in a sentence; of more there is a list.

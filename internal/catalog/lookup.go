@@ -81,8 +81,8 @@ func notTheSnapshot(tx *store.Tx, pool, name string) error {
 	}
 	is, of := pool+"/"+name, pool+"/"+name[:strings.LastIndexByte(name, '@')]
 	return record.Errorf(record.NotFound, "%q is a snapshot and no volume: it stays as it is, its keys too", is).
-		WithHint("%s makes a volume of it, %s makes %q that again, %s takes it away",
-			record.Do("snapshot.clone", is, "POOL/NAME"), record.Do("snapshot.restore", is), of, record.Do("snapshot.delete", is))
+		WithHint("%s shows it, %s makes a volume of it, %s makes %q that again, %s takes it away",
+			record.Do("snapshot.list", of), record.Do("snapshot.clone", is, "POOL/NAME"), record.Do("snapshot.restore", is), of, record.Do("snapshot.delete", is))
 }
 
 // IgnoreNotFound takes a record that is gone for no failure: others may have removed it.

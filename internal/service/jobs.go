@@ -268,13 +268,12 @@ func (s *Service) retryable(job string) (*store.Job, error) {
 	}
 	var old *store.Job
 	err = s.store.View(func(tx *store.Tx) (err error) {
-		old, err = tx.Job(j.ID)
+		if old, err = tx.Job(j.ID); err == nil && old.Data {
+			err = record.Errorf(record.Unsupported, "job %d had a file or stream of its client, which only the client can give again", j.Number).
+				WithHint("%s", givenAgain(tx, old))
+		}
 		return err
 	})
-	if err == nil && old.Data {
-		err = record.Errorf(record.Unsupported, "job %d had a file or stream of its client, which only the client can give again", j.Number).
-			WithHint("start it anew; an upload goes on where it stopped: %s", record.Do("volume.upload", "POOL/VOLUME", "FILE").With("resume"))
-	}
 	return old, err
 }
 

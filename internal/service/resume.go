@@ -94,3 +94,32 @@ func reachesEnd(u, before *operation.Upload, old *store.Job) error {
 	u.Length, u.Known = &left, true
 	return nil
 }
+
+// givenAgain says how a client does again what a job did with its file or stream.
+func givenAgain(tx *store.Tx, old *store.Job) record.Hint {
+	on := old.Subject()
+	switch {
+	case old.Kind == record.VolumeDownload:
+		return record.Hintf("start it anew: %s", record.Do("volume.download", on, "FILE"))
+	case old.Kind == record.VolumeCreate:
+		return record.Hintf("start it anew: %s", record.Do("volume.create", on).With("from", "FILE"))
+	case continuable(tx, old):
+		return record.Hintf("it goes on where it stopped: %s", record.Do("volume.upload", on, "FILE").With("resume"))
+	}
+	return record.Hintf("start it anew: %s; nothing is left of it to go on with", record.Do("volume.upload", on, "FILE"))
+}
+
+// continuable reports whether an upload that broke off has left something in its volume from
+// which another one can go on: all of that is there still, and is part of a whole content.
+func continuable(tx *store.Tx, old *store.Job) bool {
+	o, err := catalog.OperationOf(old)
+	if err != nil {
+		return false
+	}
+	u, ok := o.(*operation.Upload)
+	if !ok || u.Over || u.Partial() || old.Progress.Done == 0 || old.Code() == record.Mismatch {
+		return false
+	}
+	v, err := tx.Volume(u.Pool, u.Name)
+	return err == nil && v.State == record.VolumeIncomplete && v.Writer == old.Number
+}
