@@ -66,7 +66,7 @@ func New(src Source) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "storaged_jobs_ended_total", Help: "Jobs that have ended, by kind and outcome (succeeded, failed, canceled).",
+			Name: "storaged_jobs_ended_total", Help: "Jobs that have ended, by kind and outcome (succeeded, failed, canceled, and refused for a failure that needs nobody but who asked).",
 		}, []string{"kind", "outcome"}),
 		queued: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "storaged_job_queue_seconds", Help: "Time from a job's submission to its start, or to its end if it never started.", Buckets: durations,
@@ -114,6 +114,7 @@ func (m *Metrics) expect() {
 	for _, k := range record.Kinds() {
 		m.crashes.WithLabelValues(string(k))
 		m.lockWaits.WithLabelValues(string(k))
+		m.ended.WithLabelValues(string(k), refused)
 		for _, s := range record.States() {
 			if s.Terminal() {
 				m.ended.WithLabelValues(string(k), string(s))
@@ -121,6 +122,9 @@ func (m *Metrics) expect() {
 		}
 	}
 }
+
+// refused is the outcome of a job that has failed, and needs nobody but who asked for it.
+const refused = "refused"
 
 // build is 1, with what there is to know of the program.
 func build(version string) prometheus.Collector {
@@ -158,6 +162,9 @@ func (m *Metrics) moved(kind, direction string, n *int64) {
 // JobEnded counts a job.
 func (m *Metrics) JobEnded(o supervisor.Observation) {
 	kind, outcome := string(o.Job.Kind), string(o.Job.State)
+	if o.Job.OnlyRefused() {
+		outcome = refused
+	}
 	m.ended.WithLabelValues(kind, outcome).Inc()
 	m.queued.WithLabelValues(kind).Observe(o.Queued.Seconds())
 	if o.Job.Started != nil {

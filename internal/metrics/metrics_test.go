@@ -90,6 +90,9 @@ func TestEndedJobsAreCounted(t *testing.T) {
 	m.JobEnded(clone(func(o *supervisor.Observation) { // never started
 		o.Job.State, o.Job.Started, o.Job.Stats, o.Errors = record.Canceled, nil, nil, nil
 	}))
+	for _, code := range []record.Code{record.Busy, record.IO} {
+		m.JobEnded(supervisor.Observation{Job: record.Job{Kind: record.VolumeTrim, State: record.Failed, Error: record.Errorf(code, "no")}})
+	}
 	got := text(t, m)
 	for _, line := range []string{
 		`storaged_jobs{kind="volume.clone",state="running"} 3`,
@@ -112,6 +115,9 @@ func TestEndedJobsAreCounted(t *testing.T) {
 		`storaged_jobs_stalled{kind="volume.clone"} 1`,
 		`storaged_jobs_rate_bytes_per_second{kind="volume.clone"} 500`,
 		`storaged_helpers_stuck 1`,
+		`storaged_jobs_ended_total{kind="volume.trim",outcome="refused"} 1`,
+		`storaged_jobs_ended_total{kind="volume.trim",outcome="failed"} 1`,
+		`storaged_jobs_ended_total{kind="pool.start",outcome="refused"} 0`,
 		`storaged_jobs_ended_total{kind="pool.start",outcome="failed"} 0`, // so that the first one is seen
 		`storaged_helper_crashes_total{kind="pool.start"} 0`,
 		`storaged_state_writable 1`,
