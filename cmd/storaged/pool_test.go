@@ -297,12 +297,13 @@ func TestPoolThatCannotBeCreatedLeavesNoDirectory(t *testing.T) {
 	disk := filepath.Join(t.TempDir(), "disk")
 	h.must(errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 64<<20)))
 	device, _ := testenv.Attach(t, disk)
-	h.must(exec.Command("mkfs.ext4", "-q", device).Run())
+	h.must(exec.Command("mkswap", device).Run())
 	above := filepath.Join(h.dir, "above")
+	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(above, "target"), unix.MNT_DETACH) }) // it is mounted only where the test has failed
 	kept := filepath.Join(h.dir, "kept")
 	h.must(os.Mkdir(kept, 0o755))
 	for name, target := range map[string]string{"one": filepath.Join(above, "target"), "two": kept} {
-		h.runs(record.ExitExists, "carries ext4", "pool", "create", name, "--type", "fs", "--source-dev", device, "--source-format", "ext4", "--target", target, "--build")
+		h.runs(record.ExitBusy, "carries swap", "pool", "create", name, "--type", "fs", "--source-dev", device, "--source-format", "ext4", "--target", target, "--build")
 		h.runs(0, "is forgotten; no storage was touched", "pool", "undefine", name)
 	}
 	h.absentFile(above)

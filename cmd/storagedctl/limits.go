@@ -26,7 +26,9 @@ func (t *tool) limitsCommand() *cli.Command {
 			{
 				Name: "set", Usage: "change them, at once and for good",
 				Description: "Without --pool or --device the limits of all jobs together are set. A rate is shared by\n" +
-					"the jobs that run under it.\n\n" +
+					"the jobs that run under it. Jobs at once are counted apart: those that are short, which\n" +
+					"move 64 MiB at most, have as many places of their own, and those that move no data, such as\n" +
+					"a stop of a pool, --running more. So more helpers than --running can be at work.\n\n" +
 					"Examples:\n  storagedctl limits set --running 32\n  storagedctl limits set --pool images --rate 100M\n" +
 					"  storagedctl limits set --pool images --running none\n  storagedctl limits set --running-device 2\n\n" +
 					"storagedctl pool show names the devices of a pool. A device may have another number after a reboot.",

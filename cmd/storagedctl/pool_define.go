@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -54,6 +55,7 @@ func definitionFlags() []cli.Flag {
 		&cli.StringFlag{Name: "source-username", Aliases: []string{"auth-username"}, Usage: "as whom this host logs in, by --source-secret: `NAME`"},
 		&cli.StringFlag{Name: "source-secret", Usage: "by what this host logs in: `SECRET`"},
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"O"}, Usage: "an option of the kind of storage, such as one of its mount; may be repeated: `KEY[=VALUE]`"},
+		&cli.BoolFlag{Name: "autostart", Usage: "start it with the daemon (the default)"},
 		&cli.BoolFlag{Name: "no-autostart", Usage: "do not start it with the daemon"},
 		&cli.BoolFlag{Name: "exist-ok", Usage: "no failure if there is the same pool already"},
 	}, rightsFlags("the directory built for it", "0711, or as they are")...)
@@ -124,9 +126,14 @@ func (s *session) defineByFlags(def *contract.PoolDefine) error {
 		name, value, _ := strings.Cut(text, "=")
 		src.Options[name] = value
 	}
+	if s.cli.IsSet("autostart") && s.cli.IsSet("no-autostart") {
+		return cmdline.Usagef("--autostart and --no-autostart exclude each other")
+	}
+	if s.cli.IsSet("autostart") {
+		def.Autostart = new(s.cli.Bool("autostart"))
+	}
 	if s.cli.Bool("no-autostart") {
-		no := false
-		def.Autostart = &no
+		def.Autostart = new(false)
 	}
 	if def.Type == "" {
 		def.Type = "dir"
@@ -207,6 +214,7 @@ func poolDefine(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	s.warnOfSystem(def)
 	if s.cli.Bool("dry-run") {
 		s.note(fmt.Sprintf("would define pool %s (%s, %s); no storage is touched", def.Name, def.Type, def.Target.Path))
 		return nil
@@ -222,11 +230,35 @@ func poolDefine(ctx context.Context, s *session) error {
 	return s.printChanged(p.Name, p)
 }
 
+// systems are directories that hold the system, with all below them, and hearts those that
+// do so themselves.
+var (
+	systems = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr"}
+	hearts  = []string{"/", "/home", "/root", "/run", "/var", "/var/lib"}
+	spared  = []string{"/dev/shm", "/usr/local", "/usr/share"} // below the first, where images may be
+)
+
+// warnOfSystem says what comes of a pool whose target is a directory of the system. It may
+// be meant, and nothing is lost by it yet.
+func (s *session) warnOfSystem(def contract.PoolDefine) {
+	target := filepath.Clean(def.Target.Path)
+	below := func(dirs []string) bool {
+		return slices.ContainsFunc(dirs, func(dir string) bool { _, ok := under(target, dir); return ok })
+	}
+	inFiles := slices.Contains([]string{"dir", "fs", "netfs"}, def.Type) // of others it is where devices are
+	if !inFiles || !slices.Contains(hearts, target) && (!below(systems) || below(spared)) {
+		return
+	}
+	s.note(fmt.Sprintf("storagedctl: warning: %s is a directory of the system: a pool there makes its files volumes, which whoever may use the pool can overwrite and delete", target))
+	s.note(fmt.Sprintf("storagedctl: hint: if that is not meant: storagedctl pool undefine %s touches none of them", def.Name))
+}
+
 func poolCreate(ctx context.Context, s *session) error {
 	def, err := s.definition()
 	if err != nil {
 		return err
 	}
+	s.warnOfSystem(def)
 	def.JobOptions = s.jobOptions()
 	return s.run(ctx, start{
 		object: def.Name,

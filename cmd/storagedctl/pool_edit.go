@@ -43,6 +43,10 @@ func poolEdit(ctx context.Context, s *session) error {
 		}
 		return s.redefine(ctx, p, def)
 	}
+	if !isTerminal(s.in) && len(chosenEditor()) == 0 {
+		return cmdline.Usagef("to edit pool %q needs a terminal for %s; nothing was changed", p.Name, lastEditor).
+			WithHint("give the definition with -f FILE, as pool show -o xml prints it, or set EDITOR to a program that needs no terminal")
+	}
 	e := edit{session: s, pool: p}
 	defer e.forget()
 	return e.run(ctx)
@@ -139,14 +143,24 @@ func (e *edit) through(ctx context.Context, text string) (string, error) {
 	return string(b), nil
 }
 
+// lastEditor is that of a person who has chosen none.
+const lastEditor = "vi"
+
 // editor is the person's, a program and its arguments.
 func editor() []string {
+	if words := chosenEditor(); len(words) > 0 {
+		return words
+	}
+	return []string{lastEditor}
+}
+
+func chosenEditor() []string {
 	for _, name := range []string{"VISUAL", "EDITOR"} {
 		if words := strings.Fields(os.Getenv(name)); len(words) > 0 {
 			return words
 		}
 	}
-	return []string{"vi"}
+	return nil
 }
 
 // forget removes the file.

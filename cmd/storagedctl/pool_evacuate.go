@@ -8,6 +8,7 @@ import (
 
 	"storaged/internal/operation"
 	"storaged/internal/record"
+	"storaged/internal/service/contract"
 )
 
 func (t *tool) evacuateVerb() *cli.Command {
@@ -31,7 +32,14 @@ func poolEvacuate(ctx context.Context, s *session) error {
 		To: s.cli.String("to"), Only: s.cli.String("only"), SkipBusy: s.cli.Bool("skip-busy"),
 		KeepSource: s.cli.Bool("keep-source"), OnError: s.cli.String("on-error"), JobOptions: s.jobOptions(),
 	}
+	st := s.job(record.Object{Pool: pool}, &r)
 	if !r.KeepSource {
+		asked := !slices.ContainsFunc([]string{"yes", "dry-run", "idempotency-key"}, s.cli.IsSet)
+		if asked { // nobody is, about what is refused
+			if _, err := st.ask(ctx, contract.Submit{DryRun: true}); err != nil {
+				return err
+			}
+		}
 		err := s.confirm(ctx, ruin{
 			what: "moves volumes of pool " + pool + " to " + r.To,
 			list: func(ctx context.Context) ([]string, error) { return s.matching(ctx, pool, r.Only) },
@@ -40,7 +48,7 @@ func poolEvacuate(ctx context.Context, s *session) error {
 			return err
 		}
 	}
-	return s.run(ctx, s.job(record.Object{Pool: pool}, &r))
+	return s.run(ctx, st)
 }
 
 // matching lists the volumes of a pool whose names match, as far as the

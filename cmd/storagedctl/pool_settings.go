@@ -54,7 +54,7 @@ func poolUndefine(ctx context.Context, s *session) error {
 		changed, err := s.client.UndefinePool(ctx, s.submission(pool, len(outcomes) > 1), pool, contract.PoolUndefine{Missing: s.missing()})
 		switch o.err = err; {
 		case changed:
-			s.note("pool " + pool + " is forgotten; its storage is as it was")
+			s.note("pool " + pool + " is forgotten; no storage was touched")
 		case err == nil:
 			o.same = &contract.Unchanged{}
 		}

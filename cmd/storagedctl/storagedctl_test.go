@@ -539,14 +539,13 @@ func TestEventsArePrintedByTemplates(t *testing.T) {
 	d := newDaemon(t)
 	tl, out := quiet(), newScreen(t)
 	signals := make(chan os.Signal, 1)
-	tl.out = out
+	tl.out, tl.errs = out, newScreen(t)
 	tl.signals = func() (<-chan os.Signal, func()) { return signals, func() {} }
 	d.run("vol create images/first 1G --detach")
 	code := make(chan int)
 	go func() {
 		code <- tl.program().Main([]string{"storagedctl", "--socket", d.socket, "events", "--format", "{{.Type}} of {{.Job.Number}}{{.Pool.Name}}", "--after", fmt.Sprint(d.firstEvent())})
 	}()
-	out.expect("job.created of 410\n")
 	out.expect("job.ended of 410\n")
 	signals <- os.Interrupt
 	await(t, code)

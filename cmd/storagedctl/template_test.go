@@ -99,7 +99,7 @@ func TestAWrongTemplateIsToldWithItsPlace(t *testing.T) {
 	}
 	for template, hint := range map[string]string{ // what there is in its place is named
 		"{{.Owner.Foo}}": ".Owner has Command, ", "{{$.Owner.Foo}}": ".Owner has Command, ", "{{range .Objects}}{{.Foo}}{{end}}": ".Objects has Mode, Pool, Volume",
-		"{{with .Progress}}{{.Unit}}{{.Foo}}{{end}}": ".Progress has Bounded, Done, ", "{{if .Helper.Confinement.Foo}}{{end}}": ".Helper.Confinement has Capabilities, ",
+		"{{with .Progress}}{{.Unit}}{{.Foo}}{{end}}": ".Progress has Bounded, Done, ", "{{if .Helper.Confinement.Foo}}{{end}}": ".Helper.Confinement has Anywhere, Capabilities, ",
 		"{{.Foo}}": "there are AnsweredBy, ", "{{.Started.Foo}}": "there are AnsweredBy, ", `{{define "x"}}{{.Foo}}{{end}}{{template "x" .}}`: "there are AnsweredBy, ",
 	} {
 		if _, errs, code := d.format("list --all", template); code != record.ExitUsage || !strings.Contains(errs, "hint: "+hint) {

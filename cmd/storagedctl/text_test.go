@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -188,12 +190,35 @@ func TestANameThatPromisesAnotherFormatIsWarnedOf(t *testing.T) {
 		"vol create images/x.qcow2 1G --format raw":                  "",
 		"vol create images/x.img 1G":                                 "",
 		"vol clone images/vm1.raw images/x.qcow2 --linked":           "",
+		"vol clone images/vm1.raw images/x.raw --linked":             "images/x.raw is made in format qcow2, whatever its name ends with\nstoragedctl: hint: call it images/x.qcow2",
+		"vol clone images/vm1.raw images/x --linked":                 "",
 		"vol clone images/vm1.raw images/x.qcow2 --format qcow2":     "",
 		"vol clone images/vm1.raw images/y.raw images/z.disk":        "",
 		"vol create images/old.vdi.raw 1G --allocation none -o name": "",
 	} {
 		_, errs, code := newDaemon(t).run(argv)
 		if code != 0 || strings.Contains(errs, "whatever its name ends with") != (want != "") || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %s", argv, code, errs)
+		}
+	}
+}
+
+// Who wipes an image as a file is told before that it is none afterwards.
+func TestWipeOfAnImageSaysWhatBecomesOfIt(t *testing.T) {
+	d := newDaemon(t)
+	d.locked(func(f *fake) {
+		f.addVolume("images", "vm3.qcow2", 1<<30)
+		v := f.volumes["images/vm3.qcow2"]
+		v.Format = "qcow2"
+		f.volumes["images/vm3.qcow2"] = v
+	})
+	const keeps = "--content keeps it an image"
+	for argv, says := range map[string]bool{
+		"vol wipe images/vm3.qcow2 --dry-run": true, "vol wipe images/vm3.qcow2": true,
+		"vol wipe images/vm3.qcow2 --dry-run --content": false, "vol wipe images/vm3.qcow2 --content": false,
+		"vol wipe images/vm3.qcow2 --yes": false, "vol wipe images/vm1.raw --dry-run": false, "vol wipe images/vm1.raw": false,
+	} {
+		if _, errs, code := d.run(argv); strings.Contains(errs, keeps) != says {
 			t.Errorf("%s: exit %d, %s", argv, code, errs)
 		}
 	}
@@ -247,4 +272,51 @@ func TestTimesAreToldByHowLongAgoTheyAre(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// What people type that there is not is answered by what there is.
+func TestWhatPeopleTypeIsAnsweredByWhatThereIs(t *testing.T) {
+	t.Setenv("VISUAL", "")
+	t.Setenv("EDITOR", "")
+	missing := filepath.Join(t.TempDir(), "none", "x")
+	for line, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"vol snapshot rollback images/vm1.raw@a": {record.ExitUsage, "did you mean restore?"},
+		"vol snapshot revert images/vm1.raw@a":   {record.ExitUsage, "did you mean restore?"},
+		"secret rm disks":                        {record.ExitUsage, "did you mean delete?"},
+		"pool evacuate":                          {record.ExitUsage, "usage: storagedctl pool evacuate POOL --to POOL"},
+		"pool edit images":                       {record.ExitUsage, "hint: give the definition with -f FILE"},
+		"pool create new --autostart --no-autostart --target /srv/new": {record.ExitUsage, "exclude each other"},
+		"pool define new --autostart --target /srv/new":                {0, "pool new is defined"},
+		"pool define new --target /etc":                                {0, "/etc is a directory of the system"},
+		"pool define new --target /usr/lib/x":                          {0, "/usr/lib/x is a directory of the system"},
+		"pool create new --target /root":                               {0, "hint: if that is not meant: storagedctl pool undefine new"},
+		"vol download images/vm1.raw " + missing:                       {record.ExitNotFound, "there is no directory " + strconv.Quote(filepath.Dir(missing))},
+	} {
+		if _, errs, code := newDaemon(t).run(line); code != want.code || !strings.Contains(errs, want.says) {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
+	for _, line := range []string{"pool define new --target /usr/local/images", "pool define new --target /srv/new", "pool define new --target /root/images", "pool define new --target /dev/shm/new"} {
+		if _, errs, _ := newDaemon(t).run(line); strings.Contains(errs, "directory of the system") {
+			t.Errorf("%s: %s", line, errs)
+		}
+	}
+}
+
+// What the daemon says of members of a request is said of the flags that they came from.
+func TestErrorsNameFlags(t *testing.T) {
+	d := newDaemon(t)
+	for line, want := range map[string]string{
+		"limits set --running 0":               "--running is 0, not 1 to",
+		"limits set --pool images --running 0": "--running is 0, not 1 to",
+		"limits set --running-device 0":        "--running-device is 0, not 1 to",
+		"vol create images/x 1G --mode 999":    `--mode is "999"`,
+	} {
+		if _, errs, code := d.run(line); code != record.ExitUsage || !strings.Contains(errs, want) || strings.Contains(errs, "field") {
+			t.Errorf("%s: exit %d, %s", line, code, errs)
+		}
+	}
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"storaged/cmd/internal/build"
 	"storaged/cmd/internal/cmdline"
+	"storaged/internal/record"
 	"storaged/internal/rest/client"
 	"storaged/internal/term"
 )
@@ -77,6 +80,7 @@ func synonyms() map[string]string {
 		"vol grow": "resize", "vol extend": "resize", "vol shrink": "resize", "vol import": "create", "vol convert": "clone", "vol export": "download", "vol check": "verify", "vol repair": "verify", "vol remove": "delete", "vol rename": "move", "vol copy": "clone",
 		"pool destroy": "stop", "pool add": "create", "pool remove": "undefine", "pool rm": "undefine",
 		"job stop": "cancel", "job rm": "forget", "job continue": "resume",
+		"snapshot rollback": "restore", "snapshot revert": "restore", "snapshot remove": "delete", "snapshot rm": "delete", "secret rm": "delete", "secret remove": "delete", "secret add": "set", "secret create": "set",
 		"log": "job log", "show": "job show",
 	}
 }
@@ -158,7 +162,7 @@ func (t *tool) action(readOnly bool, verb func(context.Context, *session) error)
 			return err
 		}
 		defer s.client.Close()
-		return unreached(choiceOf(c), os.Getuid(), verb(c.Context, s))
+		return s.inFlags(unreached(choiceOf(c), os.Getuid(), verb(c.Context, s)))
 	}
 }
 
@@ -181,6 +185,30 @@ func (t *tool) session(c *cli.Context, readOnly bool) (*session, error) {
 		s.client = s.client.Fresh()
 	}
 	return s, nil
+}
+
+// memberIn finds in an error of the daemon the member of a request that it is about.
+var memberIn = regexp.MustCompile(`\bfield "([a-z_]+)(\.[^"]*)?"`)
+
+// inFlags tells an error about members of a request by the flags that these were given by.
+func (s *session) inFlags(err error) error {
+	e, ok := errors.AsType[*record.Error](err)
+	if !ok {
+		return err
+	}
+	was := err.Error()
+	is := memberIn.ReplaceAllStringFunc(was, func(member string) string {
+		if flag := record.FlagOf(memberIn.FindStringSubmatch(member)[1]); s.cli.IsSet(flag) {
+			return "--" + flag
+		}
+		return member
+	})
+	if is == was {
+		return err
+	}
+	said := *e
+	said.Message = is
+	return &said
 }
 
 // args are the verb's arguments.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -352,7 +353,7 @@ func (s *session) topColumns() []term.Column[*record.Job] {
 		{Name: "left", Spare: 1, Right: true, Cell: func(j *record.Job) string { return remaining(j.Estimate.RemainingS) },
 			Order: byValue(func(j *record.Job) float64 { return *cmp.Or(j.Estimate.RemainingS, new(float64)) })},
 		{Name: "owner", Weight: 1, Spare: 5, Cell: func(j *record.Job) string { return j.Owner.User }},
-		{Name: "state", Weight: 4, Cell: situation, Short: shortSituation, Order: byPlace},
+		{Name: "state", Weight: 4, Cell: situation, Order: byPlace},
 	}
 }
 
@@ -448,11 +449,14 @@ func (o *overview) seek(room int) int {
 // table gives the header and the rows from first on.
 func (o *overview) table(at, room, width int) []term.Line {
 	rows := o.shown[o.first:min(o.first+room, len(o.shown))]
-	var b bytes.Buffer
-	if err := term.Table(&b, o.columns, rows, term.Layout{Width: width}); err != nil {
-		panic("internal error: " + err.Error()) // a buffer takes all
+	texts := o.texts(rows, width, nil)
+	cut := func(j *record.Job) bool {
+		line := texts[slices.Index(rows, j)+1]
+		return strings.HasSuffix(line, "…") || utf8.RuneCountInString(line) > width
 	}
-	texts := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	if slices.ContainsFunc(rows, cut) {
+		texts = o.texts(rows, width, cut)
+	}
 	lines := []term.Line{{Text: texts[0], Style: term.Bold}}
 	for i, j := range rows {
 		style := mood(j)
@@ -465,6 +469,22 @@ func (o *overview) table(at, room, width int) []term.Line {
 		lines = append(lines, term.Line{Text: "no job is live"})
 	}
 	return lines
+}
+
+// texts are those of header and rows; short is of which jobs the situation is told shortly.
+func (o *overview) texts(rows []*record.Job, width int, short func(*record.Job) bool) []string {
+	columns := slices.Clone(o.columns)
+	columns[len(columns)-1].Cell = func(j *record.Job) string {
+		if short != nil && short(j) {
+			return shortSituation(j)
+		}
+		return situation(j)
+	}
+	var b bytes.Buffer
+	if err := term.Table(&b, columns, rows, term.Layout{Width: width}); err != nil {
+		panic("internal error: " + err.Error()) // a buffer takes all
+	}
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
 // summary counts the jobs, and their rates together.

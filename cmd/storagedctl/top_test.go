@@ -80,7 +80,7 @@ func TestTopShowsJobsAsTheyGoOn(t *testing.T) {
 	d.end(413, running(71.5))
 	pty.Expect("[=====   ]  71.5 %")
 	d.end(413, succeeded)
-	pty.Expect("succeeded in ")
+	pty.Expect("succeeded")
 	d.run("vol wipe images/vm1.raw --yes --detach")
 	pty.Expect("images/vm1.raw")
 	pty.Type("q")

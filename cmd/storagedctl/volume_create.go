@@ -131,15 +131,36 @@ func (s *session) misnamed(r volumeRef, format string) {
 	if s.cli.IsSet("format") || s.cli.IsSet("backing") { // which is refused for a raw one
 		return
 	}
-	named := strings.TrimPrefix(filepath.Ext(r.name), ".")
-	if named == "vhd" {
-		named = "vpc"
+	if s.otherwiseNamed(r, format) {
+		s.note("storagedctl: hint: --format " + formatNamed(r) + " makes an image of it")
 	}
+}
+
+// misnamedImage does so for an image that stands on another volume: one in format raw there
+// cannot be.
+func (s *session) misnamedImage(r volumeRef, format string) {
+	if s.otherwiseNamed(r, format) {
+		s.note(fmt.Sprintf("storagedctl: hint: call it %s.%s", strings.TrimSuffix(r.String(), filepath.Ext(r.name)), format))
+	}
+}
+
+// otherwiseNamed warns of a name that ends with another format, and reports whether it does.
+func (s *session) otherwiseNamed(r volumeRef, format string) bool {
+	named := formatNamed(r)
 	if _, ok := record.CreationOf(named); !ok || named == format {
-		return
+		return false
 	}
 	s.note(fmt.Sprintf("storagedctl: warning: %s is made in format %s, whatever its name ends with", r, format))
-	s.note("storagedctl: hint: --format " + named + " makes an image of it")
+	return true
+}
+
+// formatNamed is the format that the name of a volume ends with, if it is one.
+func formatNamed(r volumeRef) string {
+	named := strings.TrimPrefix(filepath.Ext(r.name), ".")
+	if named == "vhd" {
+		return "vpc"
+	}
+	return named
 }
 
 // newVolume asks for a volume as the flags say.

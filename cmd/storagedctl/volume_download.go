@@ -106,6 +106,10 @@ func (s *session) downloadFile(ctx context.Context, d download) error {
 	if real, err := filepath.EvalSymlinks(d.path); err == nil {
 		d.path = real // the link stays one
 	}
+	dir := filepath.Dir(d.path)
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return record.Errorf(record.NotFound, "cannot make %q: there is no directory %q", d.path, dir).WithHint("mkdir -p makes it")
+	}
 	fill := s.lendFile
 	if s.client.Far() {
 		fill = s.fillFile

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"storaged/internal/operation"
+	"storaged/internal/record"
 )
 
 func (t *tool) wipeVerb() *cli.Command {
@@ -34,8 +36,38 @@ func (t *tool) wipeVerb() *cli.Command {
 }
 
 func volumeWipe(ctx context.Context, s *session) error {
+	format, err := s.wipedAsFile(ctx)
+	if err != nil {
+		return err
+	}
+	if format != "" && s.cli.Bool("dry-run") {
+		s.note(fmt.Sprintf("storagedctl: %s, in format %s, would be a raw volume then; --content keeps it an image", s.arg(0), format))
+	}
 	return s.onVolume(ctx, &operation.WipeRequest{
 		Algorithm: s.cli.String("algorithm"), Verify: s.cli.Bool("verify"), Content: s.cli.Bool("content"),
 		AcceptLimits: s.cli.Bool("accept-limits"), JobOptions: s.jobOptions(),
-	}, s.overwriting)
+	}, func(r volumeRef) ruin {
+		what := "overwrites the content of " + r.String()
+		if format != "" {
+			what = fmt.Sprintf("overwrites %s, an image in format %s, as a file, and makes a raw volume of it (--content keeps it an image)", r, format)
+		}
+		return s.losing(what, r)
+	})
+}
+
+// wipedAsFile gives the format of an image that is to be wiped as a file, where somebody is
+// asked or told; else "".
+func (s *session) wipedAsFile(ctx context.Context) (string, error) {
+	if s.cli.Bool("content") || s.cli.IsSet("yes") && !s.cli.Bool("dry-run") {
+		return "", nil
+	}
+	r, err := s.volume(ctx, s.arg(0))
+	if err != nil {
+		return "", err
+	}
+	v, err := s.client.Volume(ctx, r.pool, r.name)
+	if err != nil || v.Format == "" || record.Plain(v.Format) {
+		return "", err
+	}
+	return v.Format, nil
 }

@@ -143,14 +143,17 @@ func (c Call) CommandLine() string {
 	}
 	words = append(words, c.Args...)
 	for _, o := range c.Options {
-		words = append(words, strings.TrimSpace("--"+flagOf(o.Name)+" "+o.Value))
+		words = append(words, strings.TrimSpace("--"+FlagOf(o.Name)+" "+o.Value))
 	}
 	return strings.Join(words, " ")
 }
 
-// flagOf is what a member of a request is called on the command line.
-func flagOf(member string) string {
-	name, ok := map[string]string{"target_path": "target", "source_devices": "source-dev", "source_hosts": "source-host", "source_options": "option"}[member]
+// FlagOf is what a member of a request is called on the command line.
+func FlagOf(member string) string {
+	name, ok := map[string]string{
+		"target_path": "target", "source_devices": "source-dev", "source_hosts": "source-host", "source_options": "option", "labels": "label",
+		"pool_running": "running", "device_running": "running", "pool_rates": "rate", "device_rates": "rate",
+	}[member]
 	if !ok {
 		name = strings.ReplaceAll(member, "_", "-")
 	}

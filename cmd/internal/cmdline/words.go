@@ -150,7 +150,10 @@ func (p Program) checkArgs(inv *invocation) error {
 		return err
 	}
 	all := fitting(slots(args), len(inv.args))
-	usage := fmt.Sprintf("%s %s", p.line(inv.path), args)
+	usage := p.line(inv.path) + " " + args
+	if len(inv.path) > 0 {
+		usage = strings.Join(append([]string{usage}, needed(inv.path[len(inv.path)-1].Flags)...), " ")
+	}
 	for i, arg := range inv.args {
 		s, ok := slotOf(all, i)
 		if !ok {
