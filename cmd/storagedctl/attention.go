@@ -164,6 +164,9 @@ func (s *session) later(ctx context.Context, failed []record.Job) ([]record.Job,
 	return s.allJobs(ctx, f)
 }
 
+// faults are errors of the storage itself: that another job did not meet them says nothing.
+var faults = []record.Code{record.IO, record.Mismatch, record.Inconsistent}
+
 // makesUp reports whether what a job had to do that has failed is done, or is no matter any
 // more, by a later one: its retry, one of the same kind on the same, or one that left all
 // volumes whole that it has changed.
@@ -171,16 +174,24 @@ func makesUp(later, failed record.Job) bool {
 	if later.RetryOf != nil && *later.RetryOf == failed.Number {
 		return true
 	}
-	if later.State != record.Succeeded || later.Number < failed.Number {
+	if later.State != record.Succeeded || endedBefore(later, failed) {
 		return false
 	}
 	if later.Kind == failed.Kind && slices.Equal(later.Objects, failed.Objects) {
 		return true
 	}
+	if slices.Contains(faults, failed.Code()) {
+		return false
+	}
 	changed := changedBy(failed)
 	return slices.Contains(wholes, later.Kind) && len(changed) > 0 && !slices.ContainsFunc(changed, func(o record.Object) bool {
 		return !slices.ContainsFunc(changedBy(later), func(l record.Object) bool { return l.Pool == o.Pool && l.Volume == o.Volume })
 	})
+}
+
+// endedBefore reports whether a job that has ended had when another did.
+func endedBefore(j, other record.Job) bool {
+	return j.Ended != nil && other.Ended != nil && j.Ended.Before(*other.Ended)
 }
 
 // changedBy are the objects that a job changes.

@@ -89,6 +89,11 @@ func TestStatusLeavesOutFailuresThatNeedNobody(t *testing.T) {
 	of := func(kind record.Kind, state record.State, objects ...record.Object) record.Job {
 		return record.Job{Kind: kind, State: state, Objects: objects, Created: now, Ended: &now}
 	}
+	before := func(j record.Job) record.Job {
+		ended := now.Add(-time.Second)
+		j.Ended = &ended
+		return j
+	}
 	other := record.Object{Pool: "images", Volume: "vm2.raw", Mode: record.ModeWrite}
 	read := record.Object{Pool: "images", Volume: "vm1.raw", Mode: record.ModeRead}
 	for name, c := range map[string]struct {
@@ -111,10 +116,14 @@ func TestStatusLeavesOutFailuresThatNeedNobody(t *testing.T) {
 		"done again":          {[]record.Job{job(record.VolumeTrim, record.IO, nil), of(record.VolumeTrim, record.Succeeded, object)}, false},
 		"done to another":     {[]record.Job{job(record.VolumeTrim, record.IO, nil), of(record.VolumeTrim, record.Succeeded, other)}, true},
 		"under way only":      {[]record.Job{job(record.VolumeTrim, record.IO, nil), of(record.VolumeTrim, record.Running, object)}, true},
-		"made whole":          {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeClone, record.Succeeded, object, other)}, false},
-		"only read since":     {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeClone, record.Succeeded, read, other)}, true},
-		"resized since":       {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeResize, record.Succeeded, object)}, true},
-		"deleted since":       {[]record.Job{job(record.VolumeVerify, record.IO, func(j *record.Job) { j.Kind = record.VolumeTrim }), of(record.VolumeDelete, record.Succeeded, object)}, false},
+		"unsupported, begun":  {[]record.Job{job(record.VolumeClone, record.Unsupported, func(j *record.Job) { j.Started = &now })}, true},
+		"corrupt, begun":      {[]record.Job{job(record.VolumeClone, record.WrongState, func(j *record.Job) { j.Started = &now })}, true},
+		"before it":           {[]record.Job{job(record.VolumeTrim, record.IO, nil), before(of(record.VolumeTrim, record.Succeeded, object))}, true},
+		"a fault":             {[]record.Job{job(record.VolumeUpload, record.IO, nil), of(record.VolumeClone, record.Succeeded, object, other)}, true},
+		"made whole":          {[]record.Job{job(record.VolumeUpload, record.Killed, nil), of(record.VolumeClone, record.Succeeded, object, other)}, false},
+		"only read since":     {[]record.Job{job(record.VolumeUpload, record.Killed, nil), of(record.VolumeClone, record.Succeeded, read, other)}, true},
+		"resized since":       {[]record.Job{job(record.VolumeUpload, record.Killed, nil), of(record.VolumeResize, record.Succeeded, object)}, true},
+		"deleted since":       {[]record.Job{job(record.VolumeVerify, record.Killed, func(j *record.Job) { j.Kind = record.VolumeTrim }), of(record.VolumeDelete, record.Succeeded, object)}, false},
 		"a verify, overwrite": {[]record.Job{job(record.VolumeVerify, record.Mismatch, func(j *record.Job) { j.Objects = []record.Object{read} }), of(record.VolumeUpload, record.Succeeded, object)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {

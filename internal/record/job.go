@@ -480,9 +480,12 @@ func (j *Job) Code() Code {
 	return j.Error.Code
 }
 
-// refusals are the codes that say what is wrong with what a job was asked to do, and nothing
-// of the storage: who asked has heard it, and has to ask for something else.
-var refusals = []Code{Invalid, NotFound, Busy, WrongState, HasChildren, Exists, TooLarge, RangeUnsat, Unsupported}
+// What a job is refused with, and nothing of the storage: who asked has to ask for something
+// else. The second are of the storage when they come up in the middle of the work.
+var (
+	refusals    = []Code{Invalid, Busy, HasChildren, Exists, TooLarge, RangeUnsat}
+	notYetBegun = []Code{NotFound, WrongState, Unsupported}
+)
 
 // OnlyRefused reports whether a job has failed, and that needs nobody but who asked for it:
 // its error is about what was asked for, or it is a download whose reader went away, and it
@@ -491,7 +494,9 @@ func (j *Job) OnlyRefused() bool {
 	if j.State != Failed || j.Owner.Via == "daemon" || j.Resumable != nil || j.Rollback == RollbackKept || j.Rollback == RollbackFailed {
 		return false
 	}
-	return slices.Contains(refusals, j.Code()) || j.Kind == VolumeDownload && j.Code() == Interrupted
+	code := j.Code()
+	return slices.Contains(refusals, code) || j.Started == nil && slices.Contains(notYetBegun, code) ||
+		j.Kind == VolumeDownload && code == Interrupted
 }
 
 // Priorities are those that a job can have, the first to be served first.
