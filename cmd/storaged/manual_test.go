@@ -40,7 +40,7 @@ func TestManualOfSettings(t *testing.T) {
 	for _, w := range []string{
 		".TH STORAGED.TOML 5", ".SS [[notify]]\n",
 		".SS [limits]\nHow much is done at once.",
-		".TP\n.B running\nHelpers at once.\n.br\nIt is a whole number from 1 to 10000. Default: 64. A reload takes it.\n.br\nExample: running = 32\n",
+		".TP\n.B running\nHelpers at once; short jobs have as many places of their own.\n.br\nIt is a whole number from 1 to 10000. Default: 64. A reload takes it.\n.br\nExample: running = 32\n",
 		".TP\n.B socket\n", `Default: "/run/storaged/storaged.sock". It holds from the next start on.`,
 		".TP\n.B listen\n", "It is true or false. Default: true. It holds from the next start on.",
 	} {

@@ -28,7 +28,8 @@ func (t *tool) hostCommands() []*cli.Command {
 			Description: "What needs a person: trouble with the daemon's records, helpers that cannot be killed, pools that\n" +
 				"are unreachable, degraded or full (less than 5 % left beside what is reserved), volumes that a job\n" +
 				"left incomplete, and jobs that failed and were not done again, of pools that there are. A job that\n" +
-				"was only refused is none of these: who asked for it has heard why. job forget dismisses a failed job.\n\n" +
+				"was only refused is none of these: who asked for it has heard why; but one that finds in the middle\n" +
+				"of its work that something is missing or cannot be done is. job forget dismisses a failed job.\n\n" +
 				"Example: storagedctl status --check --since 1h",
 			Flags: []cli.Flag{
 				&cli.BoolFlag{Name: "check", Usage: "print only what needs a person, and exit with 1 if there is something"},

@@ -67,12 +67,12 @@ func (t *tool) hurry() {
 
 // watchSignals gives what a waiting command catches signals with. While none
 // waits, SIGQUIT ends the program at once: Go by itself would print the stacks
-// of all goroutines. With each signal that is caught told is called first, as whoever
+// of all goroutines. With each signal that is caught hurry is called first, as whoever
 // takes them may be held up.
-func watchSignals(told func()) func() (<-chan os.Signal, func()) {
+func watchSignals(hurry func()) func() (<-chan os.Signal, func()) {
 	rest := endAtQuit()
 	return func() (<-chan os.Signal, func()) {
-		signals, stop := catch(told)
+		signals, stop := catch(hurry)
 		rest()
 		return signals, func() {
 			rest = endAtQuit() // first, lest a signal finds nobody
@@ -98,7 +98,7 @@ func endAtQuit() (stop func()) {
 
 // catch gives the signals that a waiting command answers, until stop. A
 // SIGHUP that was ignored at the start (nohup) stays so.
-func catch(told func()) (signals <-chan os.Signal, stop func()) {
+func catch(hurry func()) (signals <-chan os.Signal, stop func()) {
 	wanted := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT}
 	if !signal.Ignored(syscall.SIGHUP) {
 		wanted = append(wanted, syscall.SIGHUP)
@@ -109,7 +109,7 @@ func catch(told func()) (signals <-chan os.Signal, stop func()) {
 	var passing sync.WaitGroup
 	passing.Go(func() {
 		for sig := range caught {
-			told()
+			hurry()
 			select {
 			case passed <- sig:
 			default:

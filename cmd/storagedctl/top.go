@@ -130,7 +130,7 @@ func (o *overview) begin(ctx context.Context) error {
 
 // loop takes what happens, one thing after the other.
 func (o *overview) loop(ctx context.Context, signals <-chan os.Signal) error {
-	resized, control := make(chan os.Signal, 1), make(chan os.Signal, 2) // each of both that are sent is taken
+	resized, control := make(chan os.Signal, 1), make(chan os.Signal, 2) // a stop and what ends it are both taken
 	signal.Notify(resized, syscall.SIGWINCH)
 	signal.Notify(control, syscall.SIGTSTP, syscall.SIGCONT)
 	defer signal.Stop(resized)

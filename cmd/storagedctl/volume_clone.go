@@ -72,9 +72,6 @@ func volumeClone(ctx context.Context, s *session) error {
 	return s.run(ctx, starts...)
 }
 
-// linkedFormat is that of a linked clone that is given none.
-const linkedFormat = "qcow2"
-
 // misnamedClones warns of clones whose names end with a format that they will not be in.
 func (s *session) misnamedClones(ctx context.Context, source volumeRef, targets []volumeRef, r operation.CloneRequest) error {
 	if r.Format != "" || r.Overwrite {
@@ -82,7 +79,7 @@ func (s *session) misnamedClones(ctx context.Context, source volumeRef, targets 
 	}
 	if r.Linked {
 		for _, target := range targets {
-			s.misnamedImage(target, linkedFormat)
+			s.misnamedImage(target, operation.LinkedFormat)
 		}
 		return nil
 	}

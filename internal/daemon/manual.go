@@ -130,7 +130,7 @@ func jobTables() []Table {
 	}
 	return []Table{
 		{Name: "limits", Is: "How much is done at once. What storagedctl limits set has set goes before these.", Settings: []Setting{
-			number("running", "Helpers at once.", record.MaxRunning, "32"),
+			number("running", "Helpers at once; short jobs have as many places of their own.", record.MaxRunning, "32"),
 			number("running_pool", "Helpers at once on one pool. Of a job between two pools each counts it.", record.MaxRunning, "8"),
 			number("running_device", "Helpers at once on one physical device.", record.MaxRunning, "8"),
 			number("queued", "Jobs that may wait. One more is refused (queue_full).", record.MaxQueued, "1000"),

@@ -72,11 +72,11 @@ func addObject(e *ipc.Error, err error) {
 	if away, ok := errors.AsType[*backends.AwayError](err); ok {
 		e.Path = away.Target
 	}
-	if absent, ok := errors.AsType[*backends.AbsentError](err); ok && absent.Hint != "" {
-		e.Hint = absent.Hint
+	if absent, ok := errors.AsType[*backends.AbsentError](err); ok {
+		e.Hint = cmp.Or(absent.Hint, e.Hint)
 	}
 	if refused, ok := errors.AsType[*record.Error](err); ok {
-		e.Hint = refused.Hint.String()
+		e.Hint = cmp.Or(refused.Hint.String(), e.Hint)
 	}
 	if missing, ok := errors.AsType[*tool.MissingError](err); ok {
 		e.Hint = missing.Hint()

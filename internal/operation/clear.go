@@ -69,5 +69,5 @@ func (k Known) takesInClear(c Chain) error {
 		return nil
 	}
 	return record.Errorf(record.Unsupported, "volume %s is encrypted, and what volume %s has of it would be in clear there", of, k.quoted()).
-		WithHint("%s makes a volume of its content that is encrypted, and needs no other", k.cloneIn(linkedFormat).With("secret", "SECRET"))
+		WithHint("%s makes a volume of its content that is encrypted, and needs no other", k.cloneIn(LinkedFormat).With("secret", "SECRET"))
 }

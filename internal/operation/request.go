@@ -108,7 +108,7 @@ func (k Known) writable() error {
 
 // whole is the hint where content lies in other files.
 func (k Known) whole() record.Hint {
-	return record.Hintf("%s makes a volume of its content that needs no other file", k.cloneIn(linkedFormat))
+	return record.Hintf("%s makes a volume of its content that needs no other file", k.cloneIn(LinkedFormat))
 }
 
 // cloneIn is the call for a copy of the volume's content in a format.

@@ -63,7 +63,7 @@ func (k Known) chain(verb string) (c Chain, err error) {
 		if !record.FormatCan(k.Volume.Format, record.VerbRead) {
 			return c, e
 		}
-		return c, e.WithHint("%s makes a copy in which it can", k.cloneIn(linkedFormat))
+		return c, e.WithHint("%s makes a copy in which it can", k.cloneIn(LinkedFormat))
 	}
 	return k.Chain()
 }

@@ -236,12 +236,12 @@ func (r *CloneRequest) Fill() {
 	r.JobOptions.Fill()
 	r.Reflink = cmp.Or(r.Reflink, "auto")
 	if r.Linked {
-		r.Format = cmp.Or(r.Format, linkedFormat)
+		r.Format = cmp.Or(r.Format, LinkedFormat)
 	}
 }
 
-// linkedFormat is that of a linked clone of which nobody says another.
-const linkedFormat = "qcow2"
+// LinkedFormat is that of a linked clone of which nobody says another.
+const LinkedFormat = "qcow2"
 
 // Check refuses what no copy can be.
 func (r *CloneRequest) Check() error {
@@ -381,7 +381,7 @@ func (r *CloneRequest) convert(k Known, o *Clone) (err error) {
 // link makes o an image that stands on the source.
 func (r *CloneRequest) link(k Known, o *Clone) error {
 	if c, ok := record.CreationOf(r.Format); ok && !c.Backing {
-		return record.Errorf(record.Unsupported, "a volume in format %s cannot stand on another", r.Format).WithHint("%s", record.Do("").With("format", linkedFormat))
+		return record.Errorf(record.Unsupported, "a volume in format %s cannot stand on another", r.Format).WithHint("%s", record.Do("").With("format", LinkedFormat))
 	}
 	under, err := k.Under(k.Volume.Pool, k.Volume.Name) // it must be one that can be opened
 	if err == nil {

@@ -243,7 +243,7 @@ func (r *CreateRequest) Plan(k Known) (Operation, error) {
 			return nil, err
 		}
 	}
-	if err := standsInClear(record.Volume{}, o.Chain, r.Secret, record.Do("volume.create", "POOL/NAME").With("backing", r.Backing).With("format", linkedFormat).With("secret", "SECRET")); err != nil {
+	if err := standsInClear(record.Volume{}, o.Chain, r.Secret, record.Do("volume.create", "POOL/NAME").With("backing", r.Backing).With("format", LinkedFormat).With("secret", "SECRET")); err != nil {
 		return nil, err
 	}
 	o.Chain.Secret = r.Secret

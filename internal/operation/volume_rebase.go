@@ -191,7 +191,7 @@ func (r *RebaseRequest) Plan(k Known) (Operation, error) {
 	}
 	o.Onto, err = k.Under(pool, name)
 	if err == nil && !r.Unsafe { // which puts back what was, and writes nothing
-		err = standsInClear(record.Volume{}, o.Onto, k.Volume.Secret, k.cloneIn(linkedFormat).With("secret", "SECRET"))
+		err = standsInClear(record.Volume{}, o.Onto, k.Volume.Secret, k.cloneIn(LinkedFormat).With("secret", "SECRET"))
 	}
 	return o, err
 }

@@ -25,6 +25,7 @@ func (p Program) manual(args []string) int {
 			return record.ExitDone
 		}
 	}
+	fmt.Fprintf(p.App.ErrWriter, "%s: no manual %q\n", p.App.Name, strings.Join(args, " "))
 	return record.ExitUsage
 }
 
